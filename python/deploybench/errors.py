@@ -1,0 +1,21 @@
+"""The one exception for everything a user can mend. Its message is the whole answer: which file, what is wrong, what to type next."""
+
+from __future__ import annotations
+
+USAGE_EXIT = 2
+FAILURE_EXIT = 1
+
+
+class DeploybenchError(Exception):
+    """A failure with a code for machines and one line for people.
+
+    `code` is one of the words in data/record.schema.json; the code `usage` exits with 2, every other with 1.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+        self.code = code
+
+    @property
+    def exit_code(self) -> int:
+        return USAGE_EXIT if self.code == "usage" else FAILURE_EXIT
