@@ -1,0 +1,92 @@
+"""Keeping PyTorch's and LibTorch's libraries apart: the environment of every process that is started.
+
+Both sides have files of the same names (libc10.so, libtorch_cpu.so, ...). Whichever copy the dynamic linker meets first serves the
+whole process, and one side's code on the other side's library ends in undefined symbols or worse (pytorch/pytorch#102272, #137247).
+LD_LIBRARY_PATH is searched before a library's own RUNPATH and LD_PRELOAD before everything, so these two are cleaned.
+A path's place in them is the whole question here: nothing is loaded, and standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploybench import paths
+from deploybench.errors import DeploybenchError
+
+TORCH_LIBRARY = re.compile(r"lib(c10|torch|caffe2)\w*\.so")
+"""A library of PyTorch's or LibTorch's by its file name, with any suffix (.so.2, .so.old); what is in the file does not matter:
+the linker also stops at a broken one."""
+
+SEARCHED_BY_LINKER = {"LD_LIBRARY_PATH": "[:;]", "LD_PRELOAD": "[: ]"}
+"""Each variable with the characters that ld.so takes as separators in it (man 8 ld.so)."""
+
+_RESTARTED = "_DEPLOYBENCH_RESTARTED_PID"
+
+
+def cpp_environment(libtorch: Path = paths.LIBTORCH, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a C++ process: `base` (default: this process's) with LibTorch's lib folder first, other torch folders out."""
+    environment = python_environment(base)
+    rest = environment.get("LD_LIBRARY_PATH")
+    environment["LD_LIBRARY_PATH"] = ":".join([os.path.abspath(libtorch / "lib"), *([rest] if rest else [])])
+    return environment
+
+
+def python_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a Python process: `base` (default: this process's) with every LibTorch folder taken out.
+
+    Python's torch needs no search path: its libraries name each other relative to themselves ($ORIGIN).
+    Empty entries, which mean the current folder, go too; a variable left with nothing is removed.
+    """
+    environment = dict(os.environ if base is None else base)
+    for variable, separators in SEARCHED_BY_LINKER.items():
+        if variable not in environment:
+            continue
+        leads_to_torch = _holds_torch if variable == "LD_LIBRARY_PATH" else _is_torch
+        kept = [
+            entry for entry in re.split(separators, environment.pop(variable)) if entry and not leads_to_torch(entry)
+        ]
+        if kept:
+            environment[variable] = ":".join(kept)
+    return environment
+
+
+def restart_clean() -> None:
+    """Start this very command again in `python_environment()`, unless it is in it already. Call before anything imports torch.
+
+    ld.so reads LD_LIBRARY_PATH once, when a process starts: taking a folder out of os.environ afterwards changes nothing.
+    """
+    clean = python_environment()
+    if (
+        all(os.environ.get(variable) == clean.get(variable) for variable in SEARCHED_BY_LINKER)
+        or "torch" in sys.modules
+    ):
+        return
+    # exec keeps the process id, so this stops a loop where a wrapper around Python sets the path again, and no child is misled by it.
+    if os.environ.get(_RESTARTED) == str(os.getpid()):
+        raise DeploybenchError(
+            "runtime",
+            f"LD_LIBRARY_PATH: {os.environ.get('LD_LIBRARY_PATH')} holds another LibTorch and is set again whenever "
+            f"{sys.executable} starts; type `unset LD_LIBRARY_PATH` or take it out of the wrapper that sets it",
+        )
+    clean[_RESTARTED] = str(os.getpid())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)
+
+
+def _is_torch(library: str) -> bool:
+    return TORCH_LIBRARY.match(os.path.basename(library)) is not None
+
+
+def _holds_torch(folder: str) -> bool:
+    try:
+        return any(_is_torch(name) for name in os.listdir(folder))
+    except OSError:
+        # Not there, or not to be listed; the linker can still open a file by name in a folder that it cannot list.
+        return any(
+            os.path.lexists(os.path.join(folder, name)) for name in ("libc10.so", "libtorch_cpu.so", "libtorch.so")
+        )
