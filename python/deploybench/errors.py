@@ -18,4 +18,5 @@ class DeploybenchError(Exception):
 
     @property
     def exit_code(self) -> int:
+        """What the program ends with."""
         return USAGE_EXIT if self.code == "usage" else FAILURE_EXIT

@@ -1,0 +1,48 @@
+# The menu. Each target is a nox session; the environments, the order and the rules are in noxfile.py.
+#   make bench MODELS=article DEVICE=cpu ARGS="--threads 1"     make libtorch VARIANT=cu130     make libtorch LIBTORCH=/folder
+PYTHON ?= python3
+MODELS ?= resnet50
+DEVICE ?= cpu
+ARGS ?=
+OWN_NOX := .nox/own/bin/nox
+NOX := $(or $(shell command -v nox),$(OWN_NOX))
+SESSION = $(NOX) --error-on-missing-interpreters -s
+MODEL_FLAGS = --models $(MODELS) --device $(DEVICE) $(ARGS)
+LIBTORCH_FLAGS = $(if $(LIBTORCH),--path $(LIBTORCH)) $(if $(VARIANT),--variant $(VARIANT)) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help download libtorch build generate preprocess infer bench report tests lint clean distclean
+download libtorch build generate preprocess infer bench report tests lint: | $(NOX)
+
+help:        ## this list
+	@sed -n 's/^\([a-z]*\): *\(.*\)## \(.*\)/  make \1\t\3/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo; sed -n 's/^#   /  e.g. /p' $(MAKEFILE_LIST)
+download:    ## fetch torchvision's weights of MODELS, for working offline later
+	$(SESSION) download -- --models $(MODELS) $(ARGS)
+libtorch:    ## get LibTorch into vendor/libtorch
+	$(SESSION) libtorch -- $(LIBTORCH_FLAGS)
+build:       ## build the C++ programs into cpp/build/bin
+	$(SESSION) cpp_build
+generate:    ## write the TorchScript file of each of MODELS
+	$(SESSION) generate -- $(MODEL_FLAGS)
+preprocess:  ## turn a photo (ARGS=photo.jpg) into a tensor file for MODELS
+	$(SESSION) preprocess -- --model $(MODELS) $(ARGS)
+infer:       ## the top 5 of a photo (ARGS=photo.jpg) in Python
+	$(SESSION) py_infer -- --model $(MODELS) --device $(DEVICE) $(ARGS)
+bench:       ## compare Python and C++ on MODELS
+	$(SESSION) bench -- $(MODEL_FLAGS)
+report:      ## show the last results again
+	$(SESSION) report -- $(ARGS)
+tests:       ## test both languages
+	$(SESSION) tests -- $(ARGS)
+lint:        ## check style and types of both languages
+	$(SESSION) lint
+clean:       ## remove what was built and generated, keep the environments, LibTorch and results
+	rm -rf cpp/build cpp/build-sanitize artifacts
+distclean:   ## remove all that make and nox made, but not results
+	rm -rf cpp/build cpp/build-sanitize artifacts vendor .nox
+
+$(OWN_NOX):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON): is older than Python 3.11; install one and type: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .nox/own
+	.nox/own/bin/python -m pip install --quiet nox -c python/constraints.txt

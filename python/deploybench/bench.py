@@ -1,0 +1,346 @@
+"""`deploybench bench`: alternates fresh worker processes, both languages, and writes one results file.
+
+It measures nothing itself and imports no torch; docs/measuring.md is the protocol. python/eager is always among the
+runners: it is the baseline of every speed-up and the reference of every output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploybench import artifact, library_paths, models, options, paths, record, report, routes
+from deploybench.errors import DeploybenchError
+from deploybench.models import Model
+from deploybench.paths import shown
+
+BASELINE = "python/eager"
+# Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
+WORKER_FLAGS = ("batch_size", "threads", "interop_threads", "warmup", "min_seconds", "max_seconds", "seed")
+# What must be equal for a run to be resumed: runs of unlike machines do not mix.
+SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with what its workers need."""
+
+    model: Model
+    artifacts: dict[str, Path]  # by route
+    input: Path | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    add = parser.add_argument
+    options.add_models(parser, default="resnet50")
+    add("--runtimes", default="python,cpp", metavar="LIST", help="python, cpp (default both)")
+    add(
+        "--routes",
+        default="eager,script",
+        metavar="LIST",
+        help=f"of {', '.join(routes.ROUTES)}, or all (default eager,script)",
+    )
+    add(
+        "--input",
+        type=Path,
+        default=paths.PHOTO,
+        metavar="FILE",
+        help="a photo, or a tensor file (default a photo in data/)",
+    )
+    options.add_weights(parser)
+    options.add_device(parser)
+    options.add_artifacts(parser)
+    options.add_own_model(parser)
+    group = parser.add_argument_group("measuring", "see docs/measuring.md")
+    add = group.add_argument
+    add(
+        "--rounds",
+        type=options.positive,
+        default=6,
+        metavar="N",
+        help="fresh processes per runner, alternating (default 6)",
+    )
+    add(
+        "--runs",
+        type=options.positive,
+        default=100,
+        metavar="N",
+        help="timed calls per runner, over all rounds (default 100)",
+    )
+    add(
+        "--warmup",
+        type=options.count,
+        default=10,
+        metavar="N",
+        help="untimed calls at least in each round (default 10)",
+    )
+    add("--min-seconds", type=options.seconds, default=0.0, metavar="S", help="timed at least so long in each round")
+    add("--max-seconds", type=options.seconds, default=60.0, metavar="S", help="and no longer than this (default 60)")
+    add("--batch-size", type=options.positive, default=1, metavar="N", help="images a call (default 1)")
+    add("--threads", type=options.positive, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
+    add("--interop-threads", type=options.positive, default=1, metavar="N", help="default 1")
+    add(
+        "--seed",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="of the order of nothing but noise inputs (default 0)",
+    )
+    add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
+    add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
+    group = parser.add_argument_group("results")
+    group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")
+    group.add_argument(
+        "--resume", nargs="?", const="", metavar="FILE", help="go on with an interrupted run (default: the last)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures every model; 1 if a runner failed or was not equal to eager, 130 if interrupted."""
+    path, results = _resume(args) if args.resume is not None else _begin(args)
+    config = results["config"]
+    names = [model if isinstance(model, str) else model["factory"] for model in config["models"]]
+    stolen, ticks = record.cpu_ticks()
+    try:
+        for model in models.select(names):
+            _bench_model(model, path, results)
+            print("\n" + report.model_table(results, model.name), flush=True)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}", file=sys.stderr)
+        return 130
+    finally:
+        stolen_now, ticks_now = record.cpu_ticks()
+        results["stolen_fraction"] = (stolen_now - stolen) / max(1, ticks_now - ticks)
+        record.save(path, results)
+    results["complete"] = True
+    record.save(path, results)
+    markdown = path.with_suffix(".md")
+    markdown.write_text(report.markdown(results), encoding="utf-8")
+    print("\n" + report.footer(results, path))
+    return 0 if report.all_sound(results) else 1
+
+
+def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """A new results file, its whole configuration inside."""
+    runners = choose_runners(args.runtimes, args.routes)
+    if any(runner.startswith("cpp/") for runner in runners):
+        _need_cpp()
+    if args.max_seconds <= 0:
+        raise DeploybenchError("usage", "--max-seconds: must be above 0; see deploybench bench --help")
+    if not args.input.exists():
+        raise DeploybenchError("input_missing", f"{args.input}: no such photo or tensor file; --input FILE")
+    chosen = models.select(args.models)
+    if args.weights not in ("auto", "pretrained", "random") and len(chosen) > 1:
+        raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
+    config = {
+        "models": [model.factory if model.own else model.name for model in chosen],
+        "runners": [*runners, *(f"{runner}#2" for runner in runners)] if args.self_check else runners,
+        "device": options.resolve_device(args.device) if args.device != "cpu" else "cpu",
+        "generate": _generate_flags(args),
+        **{name: getattr(args, name) for name in ("rounds", "runs", "strict", *WORKER_FLAGS)},
+        "input": str(args.input),
+        "artifacts": str(args.artifacts),
+    }
+    path = record.new_results_path(args.results)
+    results = {
+        "schema": record.SCHEMA,
+        "complete": False,
+        "environment": record.environment(),
+        "config": config,
+        "runs": [],
+    }
+    record.save(path, results)
+    return path, results
+
+
+def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The results file to go on with; failed runs are tried again."""
+    path = Path(args.resume) if args.resume else record.latest(args.results)
+    results = record.load(path)
+    now = record.environment()
+    unlike = [name for name in SAME_ENVIRONMENT if now[name] != results["environment"][name]]
+    if unlike:
+        was = ", ".join(f"{name} was {results['environment'][name]}, is {now[name]}" for name in unlike)
+        raise DeploybenchError(
+            "usage", f"{shown(path)}: made in another environment ({was}); run bench without --resume"
+        )
+    results["runs"] = [run for run in results["runs"] if "error" not in run]
+    results["complete"] = False
+    print(f"going on with {shown(path)}: {len(results['runs'])} runs are there", file=sys.stderr)
+    return path, results
+
+
+def choose_runners(runtimes: str, wanted: str) -> list[str]:
+    """`<runtime>/<route>` for every pair that exists, the baseline first."""
+    known = routes.runners()
+    kinds = [name.strip() for name in runtimes.split(",")]
+    for kind in kinds:
+        if kind not in ("python", "cpp"):
+            raise DeploybenchError("usage", f"{kind!r}: no such runtime; --runtimes python,cpp")
+    names = list(routes.ROUTES) if wanted == "all" else [routes.route(name.strip()).name for name in wanted.split(",")]
+    chosen = [name for kind in kinds for route in names for name in fnmatch.filter(known, f"{kind}/{route}")]
+    return list(dict.fromkeys([BASELINE, *chosen]))
+
+
+def _need_cpp() -> None:
+    if not (paths.CPP_BIN / "bench").exists():
+        raise DeploybenchError(
+            "runtime", f"{shown(paths.CPP_BIN / 'bench')}: not built; make build, or --runtimes python"
+        )
+
+
+def _generate_flags(args: argparse.Namespace) -> list[str]:
+    flags = ["--weights", args.weights]
+    for name in ("labels", "resize", "crop", "interpolation"):
+        if getattr(args, name) is not None:
+            flags += [f"--{name}", str(getattr(args, name))]
+    for name in ("mean", "std"):
+        if getattr(args, name) is not None:
+            flags += [f"--{name}", ",".join(map(repr, getattr(args, name)))]
+    return flags
+
+
+def _bench_model(model: Model, path: Path, results: dict[str, Any]) -> None:
+    """All rounds of one model; each record is saved as soon as it is there."""
+    config = results["config"]
+    done = {(run["model"], run["runner"], run["round"]) for run in results["runs"]}
+    todo = [
+        (round, runner)
+        for round in range(config["rounds"])
+        for runner in (config["runners"] if round % 2 == 0 else reversed(config["runners"]))  # ABBA
+        if (model.name, runner, round) not in done
+    ]
+    if not todo:
+        return
+    from tqdm import tqdm
+
+    with tempfile.TemporaryDirectory(prefix="deploybench-") as scratch:
+        case, error = None, ""
+        try:
+            case = prepare(model, config, [runner.partition("/")[2].partition("#")[0] for runner in config["runners"]])
+        except DeploybenchError as failed:
+            error = str(failed)
+        # Without a reference of this process's own, eager's output is made first: a resumed run has lost the files.
+        with tqdm(todo, unit="run", desc=model.name, disable=None, leave=False, file=sys.stderr) as bar:
+            reference = Path(scratch, "reference.npy")
+            if case and todo[0][1] != BASELINE:
+                run_worker(case, BASELINE, {**config, "runs": 1, "warmup": 0, "rounds": 1}, reference)
+            for round, runner in bar:
+                bar.set_description(f"{model.name} {runner}")
+                if case is None:
+                    line = record.failure(runner.partition("/")[0], None, "artifact_missing", error)
+                else:
+                    line = run_worker(case, runner, config, Path(scratch, "output.npy"))
+                    if "error" not in line:
+                        _compare(line, Path(scratch, "output.npy"), reference, runner)
+                line |= {"model": model.name, "runner": runner, "round": round}
+                results["runs"].append(line)
+                record.save(path, results)
+
+
+def prepare(model: Model, config: dict[str, Any], wanted: list[str]) -> Case:
+    """Makes what the case lacks: the artifact of each route, by `deploybench generate`, and the tensor file."""
+    device, folder = config["device"], Path(config["artifacts"])
+    names = list(dict.fromkeys(wanted))
+    what = [model.factory if model.own else model.name]
+    command = [
+        "generate",
+        "--models",
+        *what,
+        "--routes",
+        ",".join(names),
+        "--device",
+        device,
+        "--artifacts",
+        str(folder),
+    ]
+    _verb([*command, *config["generate"]])
+    made = {
+        name: artifact.path_for(folder, model.name, name, "fp32", device, routes.route(name).suffix) for name in names
+    }
+    photo = Path(config["input"])
+    if photo.suffix in (".npy", ".dat"):
+        return Case(model, made, photo)
+    tensor = folder / f"{model.name}.{photo.stem}.npy"
+    newest = max(photo.stat().st_mtime_ns, made[names[0]].stat().st_mtime_ns)
+    if not tensor.exists() or tensor.stat().st_mtime_ns < newest:
+        _verb(["preprocess", "--artifact", str(made[names[0]]), str(photo), "--out", str(tensor)])
+    return Case(model, made, tensor)
+
+
+def _verb(arguments: list[str]) -> None:
+    """Runs another verb in its own process, quietly. Raises its last error line."""
+    command = [sys.executable, "-m", "deploybench", *arguments]
+    done = subprocess.run(command, env=library_paths.python_environment(), capture_output=True, text=True)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode:
+        errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DeploybenchError(
+            "runtime", errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}"
+        )
+
+
+def run_worker(case: Case, runner: str, config: dict[str, Any], output: Path) -> record.Record:
+    """One fresh process of `runner`; its record, or that of its failure."""
+    runtime, _, route = runner.partition("#")[0].partition("/")
+    flags = {
+        "artifact": case.artifacts[route],
+        "input": case.input,
+        "output": output,
+        # the timed runs of a runner are spread evenly over its rounds
+        "runs": -(-config["runs"] // config["rounds"]),
+        **{name: config[name] for name in WORKER_FLAGS},
+    }
+    command = [str(paths.CPP_BIN / "bench")] if runtime == "cpp" else [sys.executable, "-m", "deploybench", "worker"]
+    command += [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command += ["--json", *(["--strict"] if config["strict"] else [])]
+    environment = library_paths.cpp_environment() if runtime == "cpp" else library_paths.python_environment()
+    output.unlink(missing_ok=True)
+    start = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    line = _record_in(done, runtime, str(case.artifacts[route]))
+    return line if "error" in line else {**line, "process_seconds": seconds}
+
+
+def _record_in(done: subprocess.CompletedProcess[str], runtime: str, path: str) -> record.Record:
+    """The one JSON line on the worker's stdout; a worker that died without one becomes a failure record."""
+    try:
+        line: record.Record = json.loads(done.stdout)
+        if line["schema"] == record.SCHEMA:
+            return line
+    except (ValueError, KeyError, TypeError):
+        pass
+    last = (done.stderr.strip().splitlines() or [""])[-1].removeprefix("error: ")
+    how = f"ended by signal {-done.returncode}" if done.returncode < 0 else f"ended with code {done.returncode}"
+    code = "out_of_memory" if done.returncode == -9 else "runtime"  # 9: what the kernel sends when memory is out
+    return record.failure(runtime, path, code, f"{how}; {last}" if last else how)
+
+
+def _compare(line: record.Record, output: Path, reference: Path, runner: str) -> None:
+    """Adds `parity`: the output of the timed runs against eager's."""
+    from deploybench import parity, tensor_file
+
+    found = tensor_file.read_array(output)
+    if runner == BASELINE and not reference.exists():
+        output.replace(reference)
+    elif not reference.exists():
+        line["parity"] = None  # eager itself failed
+        return
+    verdict = parity.compare(tensor_file.read_array(reference), found, line["precision"], line["device"]).to_json()
+    if verdict["ok"] and line["output_drift"] > 0.01:  # equal at the end, but not in each timed run
+        verdict |= {"ok": False, "reason": f"outputs of the timed runs differ by up to {line['output_drift']:.1e}"}
+    line["parity"] = verdict

@@ -1,0 +1,314 @@
+"""`deploybench generate`: models in, artifacts out, each proven equal to eager before it gets its name."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import importlib.util
+import json
+import os
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import deploybench
+from deploybench import artifact, models, options, paths, routes
+from deploybench.artifact import Metadata
+from deploybench.errors import DeploybenchError
+from deploybench.models import Model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from deploybench import weights
+    from deploybench.images import Preprocessing
+
+SEED = 1  # of the input on which the saved file is compared with eager; not that of the weights
+RANDOM = (
+    "notice: RANDOM WEIGHTS in {names}: torchvision's could not be had. Speed and parity are real, "
+    "the labels mean nothing. With a network: make download, then generate again."
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to make. Picklable: --jobs hands it to another process."""
+
+    model: Model
+    route: str
+    precision: str
+    device: str
+    weights: str  # auto, pretrained, random or a file
+    overrides: options.Overrides
+    folder: Path
+    force: bool
+
+    @property
+    def path(self) -> Path:
+        """Where the artifact goes."""
+        suffix = routes.route(self.route).suffix
+        return artifact.path_for(self.folder, self.model.name, self.route, self.precision, self.device, suffix)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job; `error` is empty when it went well."""
+
+    job: Job
+    error: str = ""
+    made: bool = False  # False: it was up to date
+    origin: str = ""  # of the weights
+    seconds: float = 0.0
+    bytes: int = 0
+    peak_rss_bytes: int = 0  # of the process that made it, so far
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    options.add_models(parser, default="resnet50")
+    parser.add_argument(
+        "--routes", "--capture", default="script", metavar="LIST",
+        help="what to write: script (default), trace, eager, or several by comma; --capture is the same",
+    )  # fmt: skip
+    options.add_weights(parser)
+    options.add_device(parser)
+    options.add_artifacts(parser)
+    parser.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="models at a time (default 1)")
+    parser.add_argument("--force", action="store_true", help="make it again even if it is up to date")
+    options.add_own_model(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes every artifact asked for; exit code 1 if one failed."""
+    device = options.resolve_device(args.device)
+    names = [routes.route(name.strip()).name for name in args.routes.split(",") if name.strip()]
+    jobs = [
+        Job(model, name, "fp32", device, args.weights, options.overrides(args), args.artifacts, args.force)
+        for model in models.select(args.models)
+        for name in names
+    ]
+    if args.weights not in ("auto", "pretrained", "random") and len({job.model.name for job in jobs}) > 1:
+        raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
+    sweep(args.artifacts)
+    start = time.perf_counter()
+    outcomes = list(_progress(make_all(jobs, args.jobs), len(jobs)))
+    _summarise(outcomes, time.perf_counter() - start)
+    return 1 if any(outcome.error for outcome in outcomes) else 0
+
+
+def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
+    """The outcome of each job, as they finish. `parallel` processes, one model in memory in each."""
+    if parallel == 1 or len(jobs) == 1:
+        yield from map(attempt, jobs)
+        return
+    threads = max(1, options.usable_cpus() // parallel)
+    with ProcessPoolExecutor(parallel, get_context("spawn"), _set_threads, (threads,)) as pool:
+        futures: list[Future[Outcome]] = [pool.submit(attempt, job) for job in jobs]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def attempt(job: Job) -> Outcome:
+    """`make`, with an error as data: one model's failure must not stop the others."""
+    try:
+        return make(job)
+    except DeploybenchError as error:
+        return Outcome(job, str(error))
+    except MemoryError:
+        return Outcome(job, f"{job.model.name}: out of memory; use fewer --jobs or a smaller model")
+
+
+def make(job: Job) -> Outcome:
+    """Writes the artifact of `job` unless it is up to date."""
+    from deploybench import weights
+
+    start = time.perf_counter()
+    existing = _existing(job)
+    source = None
+    if existing is None or existing.weights["origin"] == "random" != job.weights or job.weights == "pretrained":
+        source = weights.resolve(job.weights, job.model)
+    if existing and (source is None or source.origin == existing.weights["origin"]):
+        return Outcome(job, origin=existing.weights["origin"], bytes=job.path.stat().st_size)
+    source = source or weights.resolve(job.weights, job.model)
+    module, preprocessing, sha256 = _build(job, source)
+    write(job, module.to(job.device), preprocessing, {"origin": source.origin, "name": source.name, "sha256": sha256})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds = time.perf_counter() - start
+    return Outcome(job, "", True, source.origin, seconds, job.path.stat().st_size, peak)
+
+
+_last: list[Any] = []  # the model built last, kept for its next route; one model in memory at a time
+
+
+def _build(job: Job, source: weights.Source) -> tuple[nn.Module, Preprocessing, str]:
+    from deploybench import weights
+
+    key = (job.model, source, job.overrides, job.device)
+    if not _last or _last[0] != key:
+        _last.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a factory's own remarks
+            preprocessing = job.overrides.preprocessing(job.model)
+            module, sha256 = weights.build(job.model, source, preprocessing.crop)
+        _last[:] = [key, module, preprocessing, sha256]
+    return _last[1], _last[2], _last[3]
+
+
+def _existing(job: Job) -> Metadata | None:
+    """The metadata of the artifact that is there, if it was made from the same things. Needs no torch."""
+    if job.force or not job.path.exists():
+        return None
+    try:
+        metadata = artifact.read_metadata(job.path)
+    except DeploybenchError:
+        return None
+    return metadata if metadata.fingerprint == fingerprint(job) else None
+
+
+def fingerprint(job: Job) -> str:
+    """Of all that an artifact is made from, save the weights that `auto` and `pretrained` find."""
+    origin = importlib.util.find_spec(job.model.factory.partition(":")[0]) if job.model.own else None
+    source = Path(origin.origin).read_bytes() if origin and origin.origin else b""
+    file = Path(job.weights).expanduser()
+    named = job.weights in ("auto", "pretrained", "random")
+    parts = [
+        deploybench.__version__, artifact.SCHEMA, version("torch"), version("torchvision"),
+        job.model.factory, job.route, job.precision, job.device, job.overrides.key(),
+        hashlib.sha256(source).hexdigest(),
+        "torchvision" if named else [str(file.resolve()), file.stat().st_mtime_ns if file.exists() else 0],
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: dict[str, str]) -> None:
+    """Exports, loads again, compares with eager, and only then gives the file its name."""
+    import torch
+
+    crop = preprocessing.crop
+    generator = torch.Generator().manual_seed(SEED)
+    images = torch.randn(2, 3, crop, crop, generator=generator).to(job.device)
+    with torch.inference_mode():
+        expected = module(images)
+    _check_output(job, expected)
+    labels = job.overrides.labels(job.model, expected.shape[1])
+    row = routes.route(job.route)
+    with artifact.written_atomically(job.path) as partial:
+        for dynamic in (True, False):
+            metadata = Metadata(
+                job.model.name, job.model.factory, job.route, row.capture, job.precision, job.device,
+                [1, 3, crop, crop], dynamic, expected.shape[1], labels, preprocessing.to_json(), weights,
+                version("torch"), version("torchvision"), deploybench.__version__,
+                datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), fingerprint(job),
+            )  # fmt: skip
+            _export(job, module, images[:1], partial, metadata)
+            reason = _differs(partial, metadata, images if dynamic else images[:1], expected)
+            if not reason:
+                return
+        raise DeploybenchError("runtime", f"{job.model.name}: {job.route} is not equal to eager ({reason}); not kept")
+
+
+def _export(job: Job, module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
+    """Disk-full errors come out of torch as RuntimeError with a word from its zip writer; they become OSError again."""
+    try:
+        routes.route(job.route).export(module, example, path, metadata.to_json())
+    except DeploybenchError as error:
+        raise DeploybenchError(error.code, f"{job.model.name}: {error}") from error
+    except RuntimeError as error:
+        raise OSError(None, str(error).splitlines()[0][:160]) from error
+
+
+def _check_output(job: Job, output: object) -> None:
+    import torch
+
+    if not isinstance(output, torch.Tensor) or output.ndim != 2:
+        shape = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise DeploybenchError(
+            "runtime", f"{job.model.name}: gives {shape}, a classifier gives one tensor [N, classes]; wrap the model"
+        )
+
+
+def _differs(path: Path, metadata: Metadata, images: torch.Tensor, expected: torch.Tensor) -> str:
+    """Why the file's answer on `images` is not `expected`; empty when it is."""
+    import torch
+
+    from deploybench import parity
+    from deploybench.routes.torchscript import first_line
+
+    try:
+        with torch.inference_mode():
+            found = routes.route(metadata.route).load(path, metadata)(images)
+    except RuntimeError as error:
+        return first_line(error)
+    reference = expected[: len(images)].float().cpu().numpy()
+    return parity.compare(reference, found.float().cpu().numpy(), metadata.precision, metadata.device).reason
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed runs left behind: partial files whose process is gone."""
+    for partial in folder.glob(".*.partial"):
+        pid = partial.name.rsplit(".", 2)[1]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            partial.unlink(missing_ok=True)
+
+
+def _progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="artifact", disable=None, file=sys.stderr) as bar:
+        for outcome in outcomes:
+            bar.set_description(outcome.job.model.name)
+            bar.update()
+            yield outcome
+
+
+def _summarise(outcomes: list[Outcome], seconds: float) -> None:
+    from tabulate import tabulate
+
+    rows = [
+        [
+            outcome.job.model.name, outcome.job.route,
+            "failed" if outcome.error else "made" if outcome.made else "up to date",
+            f"{outcome.bytes / 1e6:.1f}" if outcome.bytes else "", f"{outcome.seconds:.1f}" if outcome.made else "",
+            outcome.origin,
+        ]
+        for outcome in outcomes
+    ]  # fmt: skip
+    print(
+        tabulate(
+            rows,
+            ["model", "route", "", "MB", "seconds", "weights"],
+            disable_numparse=True,
+            colalign=["left"] * 3 + ["right"] * 2 + ["left"],
+        )
+    )
+    made = [outcome for outcome in outcomes if outcome.made]
+    if made:
+        peak = max(outcome.peak_rss_bytes for outcome in made)
+        size = sum(outcome.bytes for outcome in made)
+        print(f"{len(made)} made in {seconds:.0f} s, {size / 1e9:.2f} GB written, peak RSS {peak / 1e9:.2f} GB")
+        print(f"in {paths.shown(made[0].job.folder)}{os.sep}")
+    for outcome in outcomes:
+        if outcome.error:
+            print(f"error: {outcome.error}", file=sys.stderr)
+    without = list(
+        dict.fromkeys(o.job.model.name for o in outcomes if o.origin == "random" and o.job.weights != "random")
+    )
+    if without:
+        listed = ", ".join(without) if len(without) < 5 else f"{len(without)} models"
+        print(RANDOM.format(names=listed), file=sys.stderr)

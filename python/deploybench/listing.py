@@ -1,0 +1,45 @@
+"""`deploybench list`: the models there are. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from deploybench import models, options, routes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument(
+        "models", nargs="*", default=["all"], metavar="MODEL", help="names, globs, article or all (default all)"
+    )
+    options.add_artifacts(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a model and line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a line per model: its name and the artifacts it has."""
+    chosen = models.select(args.models)
+    width = max(len(model.name) for model in chosen)
+    for model in chosen:
+        made = sorted(
+            {
+                file.name
+                for row in routes.ROUTES.values()
+                for file in args.artifacts.glob(f"{model.name}.{row.name}-*{row.suffix}")
+            }
+        )
+        if args.json:
+            print(
+                json.dumps(
+                    {
+                        "model": model.name,
+                        "factory": model.factory,
+                        "why_special": model.deviation.why,
+                        "artifacts": made,
+                    }
+                )
+            )
+        else:
+            print(f"{model.name:{width}}  {' '.join(name.removeprefix(model.name + '.') for name in made)}".rstrip())
+    return 0

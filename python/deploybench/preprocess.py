@@ -1,0 +1,43 @@
+"""`deploybench preprocess`: photos -> one tensor file, by the transform of the model that will see them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from deploybench import artifact, images, models, options, paths, tensor_file
+from deploybench.errors import DeploybenchError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument(
+        "photos", nargs="*", type=Path, default=[paths.PHOTO], metavar="PHOTO", help="one or more; together a batch"
+    )
+    parser.add_argument(
+        "--model", "--models", default="resnet50", metavar="MODEL", help="whose transform (default resnet50)"
+    )
+    parser.add_argument("--artifact", type=Path, metavar="FILE", help="or the transform that this artifact carries")
+    parser.add_argument("--format", choices=["npy", "dat"], default="npy", help="npy (default) or headerless float32")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default artifacts/MODEL.PHOTO.npy")
+    options.add_own_model(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the tensor file and says its shape."""
+    if args.artifact:
+        metadata = artifact.read_metadata(args.artifact)
+        name, preprocessing = metadata.model, images.Preprocessing.from_json(metadata.preprocessing)
+    else:
+        chosen = models.select([args.model])
+        if len(chosen) != 1:
+            raise DeploybenchError(
+                "usage", f"--model {args.model}: names {len(chosen)} models; each has its own transform, name one"
+            )
+        name, preprocessing = chosen[0].name, options.overrides(args).preprocessing(chosen[0])
+    tensor = images.load_batch(args.photos, preprocessing)
+    out = args.out or paths.ARTIFACTS / f"{name}.{args.photos[0].stem}.{args.format}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tensor_file.write(out, tensor, args.format)
+    print(f"{paths.shown(out)}: float32 {list(tensor.shape)}, {out.stat().st_size} bytes")
+    return 0

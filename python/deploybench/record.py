@@ -1,0 +1,153 @@
+"""The record: what one run of a worker says, and the results file that holds many. Plain data, raw values; no torch.
+
+data/record.schema.json is the word on both. History of the schema: 1, the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import socket
+import statistics
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from deploybench import paths
+from deploybench.errors import DeploybenchError
+from deploybench.paths import shown
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+
+def failure(runtime: str, artifact: str | None, code: str, message: str) -> Record:
+    """The record of a run that failed."""
+    return {"schema": SCHEMA, "runtime": runtime, "artifact": artifact, "error": {"code": code, "message": message}}
+
+
+def describe(record: Record) -> str:
+    """A record in a few lines for a person, as the worker prints without --json. Twin of cpp/deploybench/record."""
+    runs = record["run_seconds"]
+    calls = record["warmup_seconds"] + runs
+    return "\n".join(
+        [
+            f"{record['runner']} {record['model']}, batch {record['batch_size']}, {record['threads']} threads",
+            f"median {statistics.median(runs) * 1e3:.3f} ms over {len(runs)} runs",
+            f"load {record['load_seconds'] * 1e3:.1f} ms, call 1 {calls[0] * 1e3:.1f} ms",
+            f"peak RSS {record['peak_rss_bytes'] / 1e6:.0f} MB",
+        ]
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Where a results file was made. Values that cannot be had are null."""
+    libtorch = None
+    with contextlib.suppress(OSError, ValueError):
+        libtorch = json.loads((paths.LIBTORCH / "libtorch.json").read_text(encoding="utf-8"))
+    return {
+        "host": socket.gethostname(),
+        "cpu": _cpuinfo("model name"),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": _nvidia(),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "torch": _installed("torch"),
+        "torchvision": _installed("torchvision"),
+        "libtorch": f"{libtorch['version']} {libtorch['variant']} ({libtorch['source']})" if libtorch else None,
+        "load_average_1min": os.getloadavg()[0],
+    }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpuinfo(field: str) -> str | None:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == field:
+                return value.strip()
+    return None
+
+
+def _nvidia() -> str | None:
+    with contextlib.suppress(OSError):
+        for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+            return information.read_text(encoding="utf-8").splitlines()[0].partition(":")[2].strip()
+    return None
+
+
+def cpu_ticks() -> tuple[int, int]:
+    """(ticks stolen by other guests of the host, all ticks) since boot, for the share of a run that was stolen."""
+    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
+    return fields[7], sum(fields)
+
+
+def new_results_path(folder: Path) -> Path:
+    """`<folder>/<UTC time>-<host>.json`, created empty and exclusively: a results file is never overwritten."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+            path = folder / f"{stamp}-{socket.gethostname()}{suffix}.json"
+            with contextlib.suppress(FileExistsError):
+                path.open("x").close()
+                return path
+    except OSError as error:
+        raise DeploybenchError(
+            "output_unwritable",
+            f"{shown(folder)}: no results file can be made ({error.strerror}); choose --results FOLDER",
+        ) from error
+    raise DeploybenchError("output_unwritable", f"{shown(folder)}: a hundred results in one second; wait and try again")
+
+
+def save(path: Path, results: dict[str, Any]) -> None:
+    """Writes the results file atomically."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(results) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DeploybenchError(
+            "output_unwritable",
+            f"{shown(path)}: cannot be written ({error.strerror}); free space or choose --results FOLDER",
+        ) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The results in `path`. Raises input_missing or input_invalid."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if results["schema"] != SCHEMA:
+            raise DeploybenchError(
+                "input_invalid",
+                f"{shown(path)}: has schema {results['schema']}, this program reads {SCHEMA}; run bench again",
+            )
+        results["runs"], results["config"], results["environment"]
+    except FileNotFoundError:
+        raise DeploybenchError(
+            "input_missing", f"{shown(path)}: no such results file; make one with: make bench"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DeploybenchError(
+            "input_invalid", f"{shown(path)}: not a results file ({error}); run bench again"
+        ) from error
+    return dict(results)
+
+
+def latest(folder: Path) -> Path:
+    """The newest results file in `folder`."""
+    files = [file for file in folder.glob("*.json") if file.stat().st_size]
+    if not files:
+        raise DeploybenchError("input_missing", f"{shown(folder)}: holds no results; make some with: make bench")
+    return max(files, key=lambda file: file.stat().st_mtime_ns)

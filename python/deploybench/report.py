@@ -1,0 +1,185 @@
+"""`deploybench report`: tables from a results file. Computes on reading, prints and keeps nothing. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+import tabulate
+
+from deploybench import paths, record, stats
+from deploybench.paths import shown
+
+BASELINE = "python/eager"
+LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
+# tabulate's own formats put two spaces or a bar between columns; twelve columns fit 80 characters only with one
+NARROW = tabulate.TableFormat(
+    lineabove=None, linebelowheader=None, linebetweenrows=None, linebelow=None,
+    headerrow=tabulate.DataRow("", " ", ""), datarow=tabulate.DataRow("", " ", ""), padding=0, with_header_hide=None,
+)  # fmt: skip
+COLUMNS = ["runner", "median", "p90", "p99", "img/s", "load", "call1", "from", "RSS", "file", "speed-up"]
+UNITS = ["", "ms", "ms", "ms", "", "ms", "ms", "call", "MB", "MB", "95 % interval"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a results file (default: the last)")
+    parser.add_argument(
+        "--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where the last is looked for"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the tables; 1 where a runner failed or was not equal to eager."""
+    path = args.file or record.latest(args.results)
+    results = record.load(path)
+    if args.markdown:
+        print(markdown(results))
+    else:
+        for model in measured_models(results):
+            print(model_table(results, model) + "\n")
+        print(footer(results, path))
+    return 0 if all_sound(results) else 1
+
+
+def measured_models(results: dict[str, Any]) -> list[str]:
+    """The models that have runs, in order."""
+    return list(dict.fromkeys(run["model"] for run in results["runs"]))
+
+
+def all_sound(results: dict[str, Any]) -> bool:
+    """Whether every run ended well and agreed with eager."""
+    return all(trouble([run]) == "" for run in results["runs"])
+
+
+def trouble(runs: list[record.Record]) -> str:
+    """Why these runs give no speed number; empty when they do."""
+    for run in runs:
+        if "error" in run:
+            return f"{run['error']['code']}: {run['error']['message']}"
+        if run.get("parity") is None:
+            return "no eager output to compare with"
+        if not run["parity"]["ok"]:
+            return f"not equal to eager: {run['parity']['reason']}"
+    return ""
+
+
+def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
+    """The table of one model with its caption and, below, the runners that gave no number."""
+    rows, failures = [], []
+    for runner in results["config"]["runners"]:
+        runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
+        why = trouble(runs) if runs else "not measured yet"
+        if why:
+            failures.append(f"{runner}: {why}")
+        rows.append(
+            [runner, *(_cells(results, model, runner, runs) if not why else ["-"] * 9 + ["no number, see below"])]
+        )
+    right = ["left"] + ["right"] * 9 + ["left"]
+    if style is NARROW:
+        headers, rows = COLUMNS, [UNITS, *rows]
+    else:
+        headers = [f"{name} {unit}".strip() for name, unit in zip(COLUMNS, UNITS, strict=True)]
+    table = tabulate.tabulate(rows, headers, style, disable_numparse=True, colalign=right)
+    return "\n".join([caption(results, model), table, *failures])
+
+
+def caption(results: dict[str, Any], model: str) -> str:
+    """What the table's runs have in common."""
+    config = results["config"]
+    origins = {run.get("weights_origin") for run in results["runs"] if run["model"] == model} - {None}
+    weights = "RANDOM weights" if "random" in origins else f"{'/'.join(sorted(origins))} weights" if origins else ""
+    threads = f"{config['threads']} thread{'s' * (config['threads'] != 1)}"
+    return ", ".join(filter(None, [model, f"batch {config['batch_size']}", config["device"], "fp32", threads, weights]))
+
+
+def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.Record]) -> list[str]:
+    """The numbers of one runner, pooled over its rounds."""
+    timed = [second for run in runs for second in run["run_seconds"]]
+    calls = [run["warmup_seconds"] + run["run_seconds"] for run in runs]
+    median = statistics.median(timed)
+    return [
+        digits(median * 1e3, 4),
+        digits(stats.quantile(timed, 0.90) * 1e3, 3),
+        digits(stats.quantile(timed, 0.99) * 1e3, 3),
+        digits(runs[0]["batch_size"] / median, 3),
+        digits(statistics.median(run["load_seconds"] for run in runs) * 1e3, 3),
+        digits(statistics.median(one[0] for one in calls) * 1e3, 3),
+        f"{statistics.median(map(stats.steady_from_call, calls)):.0f}",
+        f"{max(run['peak_rss_bytes'] for run in runs) / 1e6:.0f}",
+        digits(runs[0]["artifact_bytes"] / 1e6, 3),
+        _speedup(results, model, runner),
+    ]
+
+
+def digits(value: float, significant: int) -> str:
+    """`value` with so many significant digits, never in powers of ten."""
+    whole = len(str(int(value))) if value >= 1 else 0
+    return f"{value:.{max(0, significant - whole)}f}"
+
+
+def _speedup(results: dict[str, Any], model: str, runner: str) -> str:
+    """`ratio low-high`; a second run of the same runner is compared with the first."""
+    against = runner.removesuffix("#2") if runner.endswith("#2") else BASELINE
+    if runner == against:
+        return "1 baseline"
+    ratio = speedup(results, model, against, runner)
+    if ratio is None:
+        return "one round, no interval"
+    return f"{ratio.value:.2f} {ratio.low:.2f}-{ratio.high:.2f}{'' if ratio.conclusive else ' ~'}"
+
+
+def speedup(results: dict[str, Any], model: str, against: str, runner: str) -> stats.Ratio | None:
+    """How much faster `runner` is than `against`, over the rounds that both have."""
+
+    def medians(name: str) -> dict[int, float]:
+        return {
+            run["round"]: statistics.median(run["run_seconds"])
+            for run in results["runs"]
+            if run["model"] == model and run["runner"] == name and not trouble([run])
+        }
+
+    base, ours = medians(against), medians(runner)
+    both = sorted(base.keys() & ours.keys())
+    return stats.speedup([base[round] for round in both], [ours[round] for round in both])
+
+
+def footer(results: dict[str, Any], path: Path | None) -> str:
+    """The legend, the machine, what to be careful about, and where the file is."""
+    where = results["environment"]
+    lines = [
+        LEGEND,
+        f"{where['cpus']} x {where['cpu']}{', ' + where['gpu'] if where['gpu'] else ''}",
+        f"torch {where['torch']}, LibTorch {where['libtorch']}, Python {where['python']}",
+        *warnings(results),
+    ]
+    if path:
+        lines.append(f"{shown(path)}{'' if results['complete'] else ' (not complete: deploybench bench --resume)'}")
+    return "\n".join(lines)
+
+
+def warnings(results: dict[str, Any]) -> list[str]:
+    """What a reader must know before trusting the numbers, each with the remedy."""
+    found = list(dict.fromkeys(text for run in results["runs"] for text in run.get("warnings", [])))
+    stolen = results.get("stolen_fraction", 0)
+    if stolen > 0.02:
+        found.append(f"{stolen:.0%} of the time was stolen by other guests of the host: measure again when it is quiet")
+    if results["environment"]["load_average_1min"] > results["environment"]["cpus"]:
+        found.append("other programs were busy at the start (load average above the CPUs): measure again without them")
+    if any(run.get("build_type") not in (None, "Release") for run in results["runs"]):
+        found.append("the C++ program is not a Release build: make build")
+    if any(run.get("weights_origin") == "random" for run in results["runs"]):
+        found.append("RANDOM weights: speed and parity are real, labels mean nothing (make download)")
+    return [f"warning: {text}" for text in found]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The same tables for a page."""
+    parts = []
+    for model in measured_models(results):
+        text, _, rest = model_table(results, model, "github").partition("\n")
+        parts.append(f"**{text}**\n\n{rest}\n")
+    return "\n".join(parts) + "\n" + "\n".join(f"- {line}" for line in footer(results, None).splitlines()) + "\n"

@@ -1,0 +1,73 @@
+"""TorchScript, scripted (the source is compiled) or traced (one run is recorded). Twin of cpp/deploybench/artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploybench.artifact import ENTRY, Metadata
+from deploybench.errors import DeploybenchError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from deploybench.routes import Forward
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without torch's DeprecationWarning on TorchScript (since 2.11; docs say what it means) and the tracer's remarks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def export_script(module: nn.Module, example: torch.Tensor, path: Path, metadata: str) -> None:
+    """Compiles the module's source and saves it."""
+    import torch
+
+    try:
+        with _quietly():
+            scripted = torch.jit.script(module)
+    except (RuntimeError, torch.jit.frontend.FrontendError, AttributeError, TypeError) as error:
+        raise DeploybenchError("runtime", f"cannot be scripted ({first_line(error)}); try --capture trace") from error
+    _save(scripted, path, metadata)
+
+
+def export_trace(module: nn.Module, example: torch.Tensor, path: Path, metadata: str) -> None:
+    """Records one run on `example`, [N, 3, H, W], and saves it."""
+    import torch
+
+    try:
+        # check_trace would run the model three times more; generate compares the saved file with eager anyway
+        with _quietly(), torch.no_grad():
+            traced = torch.jit.trace(module, example, check_trace=False)
+    except (RuntimeError, TypeError) as error:
+        raise DeploybenchError("runtime", f"cannot be traced ({first_line(error)}); mend the model") from error
+    _save(traced, path, metadata)
+
+
+def _save(module: torch.jit.ScriptModule, path: Path, metadata: str) -> None:
+    import torch
+
+    with _quietly():
+        torch.jit.save(module, str(path), _extra_files={ENTRY: metadata})
+
+
+def load(path: Path, metadata: Metadata) -> Forward:
+    """The module, ready on the artifact's device."""
+    import torch
+
+    with _quietly():
+        module: Forward = torch.jit.load(str(path), map_location=metadata.device).eval()
+    return module
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of torch's message that says something, for a one-line error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else repr(error))[:200]

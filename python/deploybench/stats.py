@@ -1,0 +1,87 @@
+"""Arithmetic on lists of seconds. No data, no files; every number in a table is computed here, on reading."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+RESAMPLES = 4000
+WINDOW = 5  # calls; the median of five shrugs off two interruptions
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The q-quantile, 0 <= q <= 1, linear between order statistics (Hyndman and Fan 1996, type 7: NumPy's default)."""
+    ordered = sorted(values)
+    position = q * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def warmed_up(calls: Sequence[float], least: int) -> tuple[bool, bool]:
+    """(whether warm-up is over, whether because the calls became steady). Twin of cpp/deploybench/warmup.
+
+    Over at `least` calls once the medians of the last five and of the five before are within 5 %; at 3 x `least` anyway.
+    """
+    if len(calls) < least:
+        return False, False
+    if least and len(calls) >= 2 * WINDOW:
+        now = statistics.median(calls[-WINDOW:])
+        before = statistics.median(calls[-2 * WINDOW : -WINDOW])
+        if abs(now - before) <= 0.05 * before:
+            return True, True
+    return len(calls) >= 3 * least, False
+
+
+def steady_from_call(calls: Sequence[float]) -> int:
+    """The first call, counted from 1, that is as fast as those of the second half: it, and the median of the five from
+    it on, lie within 10 % above their median."""
+    bound = 1.10 * statistics.median(calls[len(calls) // 2 :])
+    for index, call in enumerate(calls):
+        if call <= bound and statistics.median(calls[index : index + WINDOW]) <= bound:
+            return index + 1
+    return len(calls)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster than the baseline, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether 1, "no difference", lies outside the interval."""
+        return self.low > 1 or self.high < 1
+
+
+def speedup(baseline: Sequence[float], candidate: Sequence[float]) -> Ratio | None:
+    """baseline / candidate from their medians per round, paired by round; None with fewer than two rounds.
+
+    Both were measured side by side in each round, so what slows a round down slows both. The value is the median of the
+    rounds' ratios; the interval is a bootstrap of it over rounds, its percentiles moved out for few rounds (Hesterberg
+    2015, doi:10.1080/00031305.2015.1089789, "expanded percentile"): the plain one covers 85 % where it says 95.
+    """
+    logs = [math.log(b / c) for b, c in zip(baseline, candidate, strict=True)]
+    n = len(logs)
+    if n < 2:
+        return None
+    generator = random.Random(0)
+    medians = [statistics.median(generator.choices(logs, k=n)) for _ in range(RESAMPLES)]
+    outside = statistics.NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_t_975(n - 1))
+    low, high = quantile(medians, outside), quantile(medians, 1 - outside)
+    return Ratio(math.exp(statistics.median(logs)), math.exp(low), math.exp(high))
+
+
+def student_t_975(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t with `freedom` degrees of freedom, by tables up to 10, then within 0.2 %."""
+    table = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+    if freedom <= len(table):
+        return table[freedom - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
