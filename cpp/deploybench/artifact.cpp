@@ -1,0 +1,265 @@
+#include "deploybench/artifact.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <c10/core/Event.h>
+#include <caffe2/serialize/inline_container.h>
+#include <torch/cuda.h>
+#include <torch/script.h>
+
+#include <array>
+#include <chrono>
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "deploybench/file.hpp"
+
+namespace deploybench {
+namespace {
+
+constexpr const char* generate_command = "make it with `deploybench generate --models MODEL`";
+constexpr const char* metadata_record = "extra/deploybench.json";
+
+// The line of a torch message that says what happened. An error inside TorchScript comes as a traceback of model code with the
+// reason in its last line, "RuntimeError: ..."; any other has the reason first and the C++ stack, which helps nobody, below.
+std::string essence(const std::string& message) {
+  const std::size_t reason = message.rfind("\nRuntimeError: ");
+  const std::string line = reason == std::string::npos ? message : message.substr(reason + 15);
+  return line.substr(0, line.find('\n'));
+}
+
+bool is_memory_shortage(const std::string& message) {
+  return message.find("can't allocate memory") != std::string::npos || message.find("out of memory") != std::string::npos;
+}
+
+[[noreturn]] void rethrow(const std::string& path, Code code, const std::string& message) {
+  if (is_memory_shortage(message)) {
+    throw Error(Code::out_of_memory, path, "not enough memory: " + essence(message), "use a smaller batch");
+  }
+  throw Error(code, path, essence(message), generate_command);
+}
+
+// Runs what calls into torch, and turns every exception of torch into an Error with `code` and one line of text.
+template <typename Work>
+auto guarded(const std::string& path, Code code, const Work& work) {
+  try {
+    return work();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const c10::Error& error) {
+    rethrow(path, code, error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    rethrow(path, code, error.what());
+  }
+}
+
+// "TORCH_VERSION=2.13.0" and "CUDA_VERSION=13.0" (or none) as the library itself states them: the headers' TORCH_VERSION would be
+// that of the build, not of what was loaded.
+std::string build_setting(const std::string& config, const std::string& key) {
+  const std::size_t found = config.find(" " + key + "=");
+  if (found == std::string::npos) return "";
+  const std::size_t begin = found + key.size() + 2;
+  return config.substr(begin, config.find(',', begin) - begin);
+}
+
+// The local part as wheels are named: "13.0" -> "+cu130", no CUDA -> "+cpu".
+std::string running_version() {
+  const std::string config = at::show_config();
+  std::string cuda = build_setting(config, "CUDA_VERSION");
+  std::erase(cuda, '.');
+  return build_setting(config, "TORCH_VERSION") + (cuda.empty() ? "+cpu" : "+cu" + cuda);
+}
+
+void check_cuda() {
+  if (torch::cuda::is_available()) return;
+  const std::string version = running_version();
+  if (version.ends_with("+cpu")) {
+    throw Error(Code::device_unavailable, "--device cuda", "this program is built with LibTorch " + version + ", a CPU build",
+                "`make libtorch VARIANT=auto` takes a CUDA build where an NVIDIA driver is found, then `make build`");
+  }
+  throw Error(Code::device_unavailable, "--device cuda", "LibTorch " + version + " finds no CUDA device or driver",
+              "see what nvidia-smi says, or use an artifact of `deploybench generate --device cpu`");
+}
+
+void check_device(const std::string& path, const std::string& wanted, const Metadata& metadata) {
+  if ((wanted.empty() ? metadata.device : wanted) == "cuda") check_cuda();
+  if (wanted.empty() || wanted == metadata.device) return;
+  throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + wanted,
+              "make one with `deploybench generate --models " + metadata.model + " --device " + wanted + "`");
+}
+
+// What can be said without torch's reader; its own words for these cases are about miniz and pickles.
+void check_file(const std::string& path) {
+  const FileBlame blame{Code::artifact_missing, Code::artifact_invalid, generate_command};
+  checked_size(path, blame);
+  if (!read_prefix(path, 4, blame).starts_with("PK\x03\x04")) {
+    throw Error(Code::artifact_invalid, path, "not an artifact: TorchScript files are zip files", generate_command);
+  }
+}
+
+Metadata read_metadata(const std::string& path) {
+  std::optional<caffe2::serialize::PyTorchStreamReader> reader;
+  try {
+    reader.emplace(path);
+  } catch (const c10::Error&) {
+    throw Error(Code::artifact_invalid, path, "a truncated or damaged artifact, or no TorchScript file", generate_command);
+  }
+  const bool has_code = reader->hasRecord("constants.pkl");
+  if (!reader->hasRecord(metadata_record)) {
+    throw Error(Code::artifact_invalid, path,
+                has_code ? "not made by deploybench: it holds no deploybench.json" : "no TorchScript file: it runs in Python only",
+                generate_command);
+  }
+  if (reader->getRecordSize(metadata_record) > most_metadata_bytes) {
+    throw Error(Code::artifact_invalid, path, "its deploybench.json is larger than 16 MiB", generate_command);
+  }
+  const auto [data, size] = reader->getRecord(metadata_record);
+  Metadata metadata = parse_metadata({static_cast<const char*>(data.get()), size}, path);
+  if (metadata.route == "eager" || !has_code) {
+    throw Error(Code::artifact_invalid, path, "route " + metadata.route + " runs in Python only",
+                "make one for C++ with `deploybench generate --models " + metadata.model + "`");
+  }
+  return metadata;
+}
+
+}  // namespace
+
+struct Artifact::State {
+  std::string path;
+  Metadata metadata;
+  c10::Device device = c10::kCPU;
+  torch::jit::Module module;
+  at::Tensor input;   // on the device
+  at::Tensor output;  // float32 on the host
+
+  c10::IValue timed_forward(CallTime& time);
+  c10::IValue timed_forward_on_device(CallTime& time);
+  void keep(const c10::IValue& result);
+
+  // Kept from call to call: making an event costs about what recording one does, and would fall inside the clock.
+  struct Events {
+    c10::Event begin;
+    c10::Event end;
+  };
+  std::optional<Events> events;
+};
+
+// Nothing but the forward call between the two readings: what else a call needs is done before or after.
+c10::IValue Artifact::State::timed_forward(CallTime& time) {
+  std::vector<c10::IValue> arguments = {input};
+  const auto begin = std::chrono::steady_clock::now();
+  c10::IValue result = module.forward(std::move(arguments));
+  time.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+// Kernels are only queued by forward, so the clock must wait for the device on both sides. Through c10's device-neutral interface:
+// CUDA's own headers come with the toolkit, which need not be there.
+c10::IValue Artifact::State::timed_forward_on_device(CallTime& time) {
+  const c10::impl::VirtualGuardImpl cuda(device.type());
+  const c10::Stream stream = cuda.getStream(device);
+  if (!events) {
+    constexpr auto timing = c10::EventFlag::BACKEND_DEFAULT;  // the other flag makes events without a time
+    events.emplace(Events{c10::Event(device.type(), timing), c10::Event(device.type(), timing)});
+  }
+  std::vector<c10::IValue> arguments = {input};
+  cuda.synchronizeDevice(device.index());
+  const auto begin = std::chrono::steady_clock::now();
+  events->begin.record(stream);
+  c10::IValue result = module.forward(std::move(arguments));
+  events->end.record(stream);
+  cuda.synchronizeDevice(device.index());
+  time.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  time.device_seconds = events->begin.elapsedTime(events->end) / 1000;  // from milliseconds
+  return result;
+}
+
+// On the CPU a float32 output is kept as it is, without a copy.
+void Artifact::State::keep(const c10::IValue& result) {
+  const bool fits = result.isTensor() && result.toTensor().is_floating_point() &&
+                    result.toTensor().sizes() == at::IntArrayRef({input.size(0), metadata.classes});
+  if (!fits) {
+    throw Error(Code::artifact_invalid, path, "its output is not one tensor [N," + std::to_string(metadata.classes) + "]",
+                generate_command);
+  }
+  output = result.toTensor().to(at::Device(at::kCPU), at::kFloat).contiguous();
+}
+
+RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor) {
+  return guarded("LibTorch", Code::runtime, [&] {
+    at::set_num_threads(static_cast<int>(threads));
+    at::set_num_interop_threads(static_cast<int>(interop_threads));
+    if (executor == Executor::simple) torch::jit::setGraphExecutorOptimize(false);
+    // The second count is an int or a size_t, by torch's version.
+    return RuntimeInfo{running_version(), at::get_cpu_capability(), at::get_num_threads(),
+                       static_cast<std::int64_t>(at::get_num_interop_threads())};
+  });
+}
+
+std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Metadata& metadata) {
+  return guarded("--batch-size", Code::runtime, [&] {
+    const auto& shape = metadata.input_shape;
+    at::manual_seed(seed);
+    const at::Tensor drawn = at::randn({batch, shape[1], shape[2], shape[3]});
+    const float* const values = drawn.const_data_ptr<float>();
+    return std::vector<float>(values, values + drawn.numel());
+  });
+}
+
+Artifact::Artifact(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Artifact::Artifact(Artifact&&) noexcept = default;
+Artifact::~Artifact() = default;
+
+Artifact Artifact::load(const std::string& path, const std::string& device) {
+  check_file(path);
+  auto state = std::make_unique<State>();
+  state->path = path;
+  guarded(path, Code::artifact_invalid, [&] {
+    const c10::InferenceMode guard;
+    state->metadata = read_metadata(path);
+    check_device(path, device, state->metadata);
+    state->device = state->metadata.device == "cuda" ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+    state->module = torch::jit::load(path, state->device, /*load_debug_files=*/false);
+    state->module.eval();
+  });
+  return Artifact(std::move(state));
+}
+
+const Metadata& Artifact::metadata() const { return state_->metadata; }
+
+void Artifact::feed(std::span<const float> images) {
+  State& s = *state_;
+  const auto& shape = s.metadata.input_shape;
+  const std::int64_t batch = static_cast<std::int64_t>(images.size()) / (shape[1] * shape[2] * shape[3]);
+  if (!s.metadata.dynamic_batch && batch != shape[0]) {
+    throw Error(Code::input_invalid, s.path,
+                "takes batches of " + std::to_string(shape[0]) + " only, not of " + std::to_string(batch),
+                "use --batch-size " + std::to_string(shape[0]) + " or another artifact");
+  }
+  guarded(s.path, Code::runtime, [&] {
+    const c10::InferenceMode guard;
+    // from_blob wants a mutable pointer; clone() and to() only read it.
+    const at::Tensor view = at::from_blob(const_cast<float*>(images.data()), {batch, shape[1], shape[2], shape[3]}, at::kFloat);
+    s.input = view.clone().to(s.device);
+  });
+}
+
+CallTime Artifact::call() {
+  State& s = *state_;
+  return guarded(s.path, Code::runtime, [&] {
+    const c10::InferenceMode guard;
+    CallTime time;
+    s.keep(s.device.is_cuda() ? s.timed_forward_on_device(time) : s.timed_forward(time));
+    return time;
+  });
+}
+
+std::span<const float> Artifact::output() const {
+  return {state_->output.const_data_ptr<float>(), static_cast<std::size_t>(state_->output.numel())};
+}
+
+}  // namespace deploybench

@@ -1,0 +1,62 @@
+#include "deploybench/console.hpp"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <exception>
+#include <new>
+#include <system_error>
+
+#include "deploybench/error.hpp"
+#include "deploybench/file.hpp"
+#include "deploybench/record.hpp"
+
+namespace deploybench {
+namespace {
+
+// Nothing can be done about a stderr that is closed.
+void say(std::string_view kind, std::string_view text) {
+  (void)write_all(STDERR_FILENO, std::string(kind) + ": " + one_line(text) + "\n");
+}
+
+Error current_error() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return {Code::out_of_memory, "memory", "not enough for this model and batch", "use a smaller --batch-size"};
+  } catch (const std::exception& error) {
+    return {Code::runtime, "internal error", error.what(), "please report it with the command line"};
+  } catch (...) {
+    return {Code::runtime, "internal error", "unknown exception", "please report it with the command line"};
+  }
+}
+
+}  // namespace
+
+void ignore_closed_pipes() { (void)std::signal(SIGPIPE, SIG_IGN); }
+
+void print(std::string_view text) {
+  if (const int problem = write_all(STDOUT_FILENO, text); problem != 0) {
+    throw Error(Code::output_unwritable, "standard output", std::generic_category().message(problem),
+                "check where the output is sent");
+  }
+}
+
+void warn(std::string_view text) { say("warning", text); }
+
+void notice(std::string_view text) { say("notice", text); }
+
+int report_exception(bool json, const std::string& artifact) noexcept {
+  try {
+    const Error error = current_error();
+    if (json) (void)write_all(STDOUT_FILENO, failure_json(error, artifact) + "\n");
+    say("error", error.what());
+    return exit_status(error.code());
+  } catch (...) {  // only memory so short that not even the message fits
+    return 1;
+  }
+}
+
+}  // namespace deploybench

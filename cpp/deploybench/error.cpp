@@ -1,0 +1,28 @@
+#include "deploybench/error.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace deploybench {
+
+std::string_view code_name(Code code) {
+  // In the order of the enum.
+  static constexpr std::array<std::string_view, 12> names = {
+      "usage",         "artifact_missing", "artifact_invalid",   "artifact_device", "artifact_version",  "input_missing",
+      "input_invalid", "labels_invalid",   "device_unavailable", "out_of_memory",   "output_unwritable", "runtime"};
+  return names.at(static_cast<std::size_t>(code));
+}
+
+int exit_status(Code code) { return code == Code::usage ? 2 : 1; }
+
+std::string one_line(std::string_view text) {
+  std::string line(text);
+  std::ranges::replace_if(line, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  return line;
+}
+
+Error::Error(Code code, std::string_view subject, std::string_view problem, std::string_view remedy)
+    : std::runtime_error(one_line(std::string(subject) + ": " + std::string(problem) + "; " + std::string(remedy))),
+      code_(code) {}
+
+}  // namespace deploybench

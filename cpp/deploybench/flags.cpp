@@ -1,0 +1,157 @@
+#include "deploybench/flags.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <utility>
+
+#include "deploybench/error.hpp"
+
+namespace deploybench {
+namespace {
+
+// from_chars and not strtol or stod: those skip white space, take "0x10" and "nan", and read the user's locale.
+template <typename Number>
+std::optional<Number> number_from(std::string_view text) {
+  Number number{};
+  const char* const end = text.data() + text.size();
+  const auto [stop, problem] = std::from_chars(text.data(), end, number);
+  return problem == std::errc{} && stop == end ? std::optional<Number>(number) : std::nullopt;
+}
+
+[[noreturn]] void refuse(const CommandLine& line, std::string_view subject, std::string_view problem) {
+  throw Error(Code::usage, subject, problem, "see " + line.program + " --help");
+}
+
+const Flag* find_flag(const CommandLine& line, std::string_view name) {
+  for (const Group& group : line.groups) {
+    const auto found = std::ranges::find(group.flags, name, &Flag::name);
+    if (found != group.flags.end()) return &*found;
+  }
+  return nullptr;
+}
+
+void store_value(const CommandLine& line, const std::string& name, const Store& store, std::string_view text) {
+  if (const auto expected = store(text)) refuse(line, name, "'" + std::string(text) + "' is not " + *expected);
+}
+
+// Handles arguments[at], a flag; returns how many arguments it took.
+std::size_t parse_flag(const CommandLine& line, std::span<const char* const> arguments, std::size_t at) {
+  const std::string_view argument = arguments[at];
+  const std::size_t equals = argument.find('=');
+  const std::string name(argument.substr(0, equals));
+  const Flag* const flag = find_flag(line, name);
+  if (flag == nullptr) refuse(line, name, "no such flag");
+  const bool inlined = equals != std::string_view::npos;
+  if (flag->value_name.empty()) {
+    if (inlined) refuse(line, name, "takes no value");
+    store_value(line, name, flag->store, "");
+    return 1;
+  }
+  const bool follows = at + 1 < arguments.size() && !std::string_view(arguments[at + 1]).starts_with("--");
+  if (!inlined && !follows) refuse(line, name, "needs a value, " + flag->value_name);
+  store_value(line, name, flag->store, inlined ? argument.substr(equals + 1) : std::string_view(arguments[at + 1]));
+  return inlined ? 1 : 2;
+}
+
+std::string padded(std::string text, std::size_t width) {
+  text.append(text.size() < width ? width - text.size() : 1, ' ');
+  return text;
+}
+
+}  // namespace
+
+Store into_count(std::int64_t& target, std::int64_t least, std::int64_t most) {
+  return [&target, least, most](std::string_view text) -> std::optional<std::string> {
+    const auto number = number_from<std::int64_t>(text);
+    if (!number || *number < least || *number > most) {
+      return "a whole number from " + std::to_string(least) + " to " + std::to_string(most);
+    }
+    target = *number;
+    return std::nullopt;
+  };
+}
+
+Store into_seed(std::optional<std::uint64_t>& target) {
+  return [&target](std::string_view text) -> std::optional<std::string> {
+    const auto number = number_from<std::uint64_t>(text);
+    if (!number) return "a whole number from 0 to 18446744073709551615";
+    target = *number;
+    return std::nullopt;
+  };
+}
+
+Store into_seconds(double& target, bool zero_allowed) {
+  return [&target, zero_allowed](std::string_view text) -> std::optional<std::string> {
+    const auto number = number_from<double>(text);
+    if (!number || !std::isfinite(*number) || std::signbit(*number) || (*number == 0 && !zero_allowed)) {
+      return zero_allowed ? "a number of seconds, 0 or more" : "a number of seconds above 0";
+    }
+    target = *number;
+    return std::nullopt;
+  };
+}
+
+Store into_text(std::string& target) {
+  return [&target](std::string_view text) -> std::optional<std::string> {
+    if (text.empty()) return "the name of a file";
+    target = text;
+    return std::nullopt;
+  };
+}
+
+Store into_choice(std::string& target, std::vector<std::string> choices) {
+  return [&target, choices = std::move(choices)](std::string_view text) -> std::optional<std::string> {
+    if (std::ranges::find(choices, text) != choices.end()) {
+      target = text;
+      return std::nullopt;
+    }
+    std::string expected = "one of";
+    for (const std::string& choice : choices) expected += " " + choice;
+    return expected;
+  };
+}
+
+Store into_switch(bool& target) {
+  return [&target](std::string_view) -> std::optional<std::string> {
+    target = true;
+    return std::nullopt;
+  };
+}
+
+void parse(const CommandLine& line, std::span<const char* const> arguments) {
+  std::size_t positional = 0;
+  for (std::size_t at = 0; at < arguments.size();) {
+    const std::string_view argument = arguments[at];
+    if (argument.size() > 1 && argument.starts_with('-')) {
+      at += parse_flag(line, arguments, at);
+      continue;
+    }
+    if (positional == line.positionals.size()) refuse(line, argument, "one argument too many");
+    store_value(line, line.positionals[positional].name, line.positionals[positional].store, argument);
+    ++positional;
+    ++at;
+  }
+}
+
+std::string help_text(const CommandLine& line) {
+  constexpr std::size_t column = 24;
+  std::string text = "usage: " + line.program;
+  for (const Positional& positional : line.positionals) text += " " + positional.name;
+  text += " [flags]\n\n" + line.summary + "\n";
+  if (!line.positionals.empty()) text += "\n";
+  for (const Positional& positional : line.positionals) {
+    text += "  " + padded(positional.name, column) + positional.help + "\n";
+  }
+  for (const Group& group : line.groups) {
+    text += "\n" + group.heading + "\n";
+    for (const Flag& flag : group.flags) {
+      const std::string shown = flag.value_name.empty() ? flag.name : flag.name + " " + flag.value_name;
+      text += "  " + padded(shown, column) + flag.help;
+      text += flag.preset.empty() ? "\n" : " (default: " + flag.preset + ")\n";
+    }
+  }
+  return text;
+}
+
+}  // namespace deploybench

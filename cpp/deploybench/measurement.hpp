@@ -1,0 +1,33 @@
+// The loop of `bench`: warm up, then time, and watch outside of the clock whether the output stays the same.
+// It knows nothing of torch: what is called is handed in.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "deploybench/timing.hpp"
+
+namespace deploybench {
+
+struct CallTime {
+  double seconds = 0.0;                  // by the steady clock, around forward only
+  std::optional<double> device_seconds;  // by the device's own events; none on the CPU
+};
+
+struct Measurement {
+  std::vector<double> warmup_seconds;                 // every warm-up call, from the first
+  bool warmup_steady = false;                         // warm-up ended because the times had settled
+  std::vector<double> run_seconds;                    // every timed call
+  std::optional<std::vector<double>> device_seconds;  // one for each timed call; none on the CPU
+  double output_drift = 0.0;                          // largest |difference| of any timed output from the first timed one
+  bool output_finite = true;                          // no NaN and no infinity in any timed output
+};
+
+// `call` makes one call and times it, `output` gives the last call's output, [N,classes] flattened, valid until the next call.
+Measurement measure(const std::function<CallTime()>& call, const std::function<std::span<const float>()>& output,
+                    std::int64_t warmup, const TimingLimits& limits);
+
+}  // namespace deploybench

@@ -1,0 +1,134 @@
+#include "deploybench/metadata.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "deploybench/error.hpp"
+
+namespace deploybench {
+namespace {
+
+using nlohmann::json;
+
+constexpr int most_nesting = 16;
+constexpr std::size_t most_text = 1024;  // bytes of one string
+constexpr std::int64_t most_side = 16384;
+constexpr std::int64_t most_classes = 1'000'000;
+
+[[noreturn]] void refuse(const std::string& path, const std::string& problem) {
+  throw Error(Code::artifact_invalid, path, problem, "make it again with `deploybench generate --models MODEL`");
+}
+
+// One object of the metadata, with the name of the file for the messages.
+class Fields {
+ public:
+  Fields(const json& object, std::string path, std::string where)
+      : object_(object), path_(std::move(path)), where_(std::move(where)) {
+    if (!object_.is_object()) refuse(path_, "deploybench.json: " + where_ + " is not an object");
+  }
+
+  [[nodiscard]] const json& at(const std::string& key) const {
+    const auto found = object_.find(key);
+    if (found == object_.end()) refuse(path_, "deploybench.json: " + where_ + key + " is missing");
+    return *found;
+  }
+
+  [[nodiscard]] std::string text(const std::string& key) const { return text_of(at(key), key); }
+
+  [[nodiscard]] std::string text_of(const json& value, const std::string& key) const {
+    const auto* const text = value.get_ptr<const std::string*>();
+    if (text == nullptr || text->empty() || text->size() > most_text) bad(key, "a text of 1 to 1024 bytes");
+    return *text;
+  }
+
+  [[nodiscard]] std::string choice(const std::string& key, std::initializer_list<const char*> choices) const {
+    std::string value = text(key);
+    std::string expected = "one of";
+    for (const char* const one : choices) expected += std::string(" ") + one;
+    if (std::ranges::none_of(choices, [&value](const char* one) { return value == one; })) bad(key, expected);
+    return value;
+  }
+
+  [[nodiscard]] std::int64_t count_of(const json& value, const std::string& key, std::int64_t most) const {
+    // nlohmann keeps what does not fit int64 as unsigned or double, which a plain get<int64_t>() would wrap or cut.
+    const bool whole = value.is_number_unsigned() && value.get<std::uint64_t>() <= static_cast<std::uint64_t>(most);
+    if (!whole || value.get<std::int64_t>() < 1) bad(key, "a whole number from 1 to " + std::to_string(most));
+    return value.get<std::int64_t>();
+  }
+
+  [[nodiscard]] bool flag(const std::string& key) const {
+    if (!at(key).is_boolean()) bad(key, "true or false");
+    return at(key).get<bool>();
+  }
+
+  [[noreturn]] void bad(const std::string& key, const std::string& expected) const {
+    refuse(path_, "deploybench.json: " + where_ + key + " is not " + expected);
+  }
+
+ private:
+  const json& object_;
+  std::string path_;
+  std::string where_;
+};
+
+// Nesting is bounded while parsing: the file decides how deep, and we need 3 levels.
+json parse_json(std::string_view text, const std::string& path) {
+  if (text.size() > most_metadata_bytes) refuse(path, "deploybench.json is larger than 16 MiB");
+  const auto bounded = [&path](int depth, json::parse_event_t, const json&) {
+    if (depth > most_nesting) refuse(path, "deploybench.json is nested deeper than 16 levels");
+    return true;
+  };
+  try {
+    return json::parse(text, bounded);
+  } catch (const json::exception& problem) {
+    refuse(path, std::string("deploybench.json is not JSON: ") + problem.what());
+  }
+}
+
+void check_schema(const Fields& fields, const std::string& path) {
+  const json& schema = fields.at("schema");
+  if (schema.is_number_integer() && schema == 1) return;
+  throw Error(Code::artifact_invalid, path, "made by another version of deploybench",
+              "generate it again: `deploybench generate --models MODEL`");
+}
+
+std::array<std::int64_t, 4> read_shape(const Fields& fields) {
+  const json& shape = fields.at("input_shape");
+  if (!shape.is_array() || shape.size() != 4) fields.bad("input_shape", "[N, channels, height, width]");
+  std::array<std::int64_t, 4> read{};
+  std::ranges::transform(shape, read.begin(), [&](const json& side) { return fields.count_of(side, "input_shape", most_side); });
+  return read;
+}
+
+std::vector<std::string> read_label_list(const Fields& fields, std::int64_t classes) {
+  const json& labels = fields.at("labels");
+  if (!labels.is_array() || labels.size() != static_cast<std::size_t>(classes)) {
+    fields.bad("labels", "a list of " + std::to_string(classes) + " labels, one for each class");
+  }
+  std::vector<std::string> read;
+  for (const json& label : labels) read.push_back(fields.text_of(label, "labels"));
+  return read;
+}
+
+}  // namespace
+
+Metadata parse_metadata(std::string_view text, const std::string& path) {
+  const json parsed = parse_json(text, path);
+  const Fields fields(parsed, path, "");
+  check_schema(fields, path);
+  Metadata metadata;
+  metadata.model = fields.text("model");
+  metadata.route = fields.text("route");
+  metadata.precision = fields.text("precision");
+  metadata.device = fields.choice("device", {"cpu", "cuda"});
+  metadata.input_shape = read_shape(fields);
+  metadata.dynamic_batch = fields.flag("dynamic_batch");
+  metadata.classes = fields.count_of(fields.at("classes"), "classes", most_classes);
+  metadata.labels = read_label_list(fields, metadata.classes);
+  metadata.weights_origin = Fields(fields.at("weights"), path, "weights.").choice("origin", {"random", "pretrained", "file"});
+  metadata.torch_version = fields.text("torch_version");
+  return metadata;
+}
+
+}  // namespace deploybench

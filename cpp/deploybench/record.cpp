@@ -1,0 +1,122 @@
+#include "deploybench/record.hpp"
+
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "deploybench/host.hpp"
+
+namespace deploybench {
+namespace {
+
+// Keeps the keys in the order written here, which is the order of the contract.
+using json = nlohmann::ordered_json;
+
+constexpr int schema = 1;
+
+template <typename T>
+json or_null(const std::optional<T>& value) {
+  return value ? json(*value) : json(nullptr);
+}
+
+std::string line_of(const json& object) { return object.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+std::string hexadecimal(std::uint32_t value) {
+  std::array<char, 9> text{};
+  (void)std::snprintf(text.data(), text.size(), "%08x", value);
+  return text.data();
+}
+
+std::string milliseconds(double seconds) {
+  std::array<char, 32> text{};
+  (void)std::snprintf(text.data(), text.size(), "%.3f ms", 1000 * seconds);
+  return text.data();
+}
+
+json predictions_of(const std::vector<Prediction>& predictions, const std::vector<std::string>& labels) {
+  json list = json::array();
+  for (const Prediction& one : predictions) {
+    list.push_back({{"index", one.index},
+                    {"label", labels[static_cast<std::size_t>(one.index)]},
+                    {"probability", one.probability}});
+  }
+  return list;
+}
+
+}  // namespace
+
+std::string runner_name(const Metadata& metadata) { return "cpp/" + metadata.route + "/" + metadata.precision; }
+
+std::string record_json(const Record& record) {
+  const Metadata& metadata = record.metadata;
+  const Measurement& measured = record.measurement;
+  const auto& shape = metadata.input_shape;
+  return line_of({{"schema", schema},
+                  {"runner", runner_name(metadata)},
+                  {"runtime", "cpp"},
+                  {"route", metadata.route},
+                  {"precision", metadata.precision},
+                  {"device", metadata.device},
+                  {"model", metadata.model},
+                  {"weights_origin", metadata.weights_origin},
+                  {"artifact", record.artifact},
+                  {"artifact_bytes", record.artifact_bytes},
+                  {"batch_size", record.batch_size},
+                  {"input_shape", json::array({record.batch_size, shape[1], shape[2], shape[3]})},
+                  {"input_crc32", hexadecimal(record.input_crc32)},
+                  {"seed", or_null(record.seed)},
+                  {"threads", record.runtime.threads},
+                  {"interop_threads", record.runtime.interop_threads},
+                  {"load_seconds", record.load_seconds},
+                  {"warmup_seconds", measured.warmup_seconds},
+                  {"warmup_steady", measured.warmup_steady},
+                  {"run_seconds", measured.run_seconds},
+                  {"device_seconds", or_null(measured.device_seconds)},
+                  {"output_drift", measured.output_drift},
+                  {"output_finite", measured.output_finite},
+                  {"peak_rss_bytes", record.peak_rss_bytes},
+                  {"torch_version", record.runtime.torch_version},
+                  {"cpu_capability", record.runtime.cpu_capability},
+                  {"toolchain", toolchain()},
+                  {"build_type", build_type()},
+                  {"warnings", record.warnings}});
+}
+
+std::string failure_json(const Error& error, const std::string& artifact) {
+  return line_of({{"schema", schema},
+                  {"runtime", "cpp"},
+                  {"artifact", artifact.empty() ? json(nullptr) : json(artifact)},
+                  {"error", {{"code", code_name(error.code())}, {"message", error.what()}}}});
+}
+
+std::string inference_json(const Inference& inference, const Metadata& metadata) {
+  json predictions = json::array();
+  for (const auto& image : inference.predictions) predictions.push_back(predictions_of(image, inference.labels));
+  return line_of({{"model", metadata.model},
+                  {"artifact", inference.artifact},
+                  {"input", inference.input},
+                  {"device", metadata.device},
+                  {"torch_version", inference.runtime.torch_version},
+                  {"weights_origin", metadata.weights_origin},
+                  {"predictions", std::move(predictions)},
+                  {"warnings", inference.warnings}});
+}
+
+std::string record_summary(const Record& record) {
+  const Measurement& measured = record.measurement;
+  const std::vector<double>& warmup = measured.warmup_seconds;
+  std::string text = record.metadata.model + "  " + runner_name(record.metadata) + "  " + record.metadata.device + "  batch " +
+                     std::to_string(record.batch_size) + "  threads " + std::to_string(record.runtime.threads) + "\n";
+  text += "load        " + milliseconds(record.load_seconds) + "\n";
+  if (!warmup.empty()) {
+    text += "first call  " + milliseconds(warmup.front()) + "\n";
+    text += "warm-up     " + std::to_string(warmup.size()) + " calls, " +
+            (measured.warmup_steady ? "steady at the end" : "not steady at the end") + "\n";
+  }
+  text += "median      " + milliseconds(median(measured.run_seconds)) + " over " + std::to_string(measured.run_seconds.size()) +
+          " calls\n";
+  text += "peak RSS    " + std::to_string(record.peak_rss_bytes >> 20) + " MiB\n";
+  return text;
+}
+
+}  // namespace deploybench

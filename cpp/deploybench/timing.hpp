@@ -1,0 +1,32 @@
+// When warming up ends and when timing ends. Plain arithmetic on seconds; the same rules as in the Python worker.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace deploybench {
+
+// The middle value, or the mean of the middle two. `values` must not be empty.
+double median(std::span<const double> values);
+
+enum class Warmup {
+  going,   // another call is needed
+  steady,  // ended: the last 5 calls took as long as the 5 before
+  capped,  // ended: three times `least` calls were made, or none was asked for
+};
+
+// State after the calls whose `seconds` are given. At least `least` calls and at least 10, until the medians of the last 5 and of the
+// 5 before are within 5 %, but never more than 3 * least. TorchScript's profiling executor recompiles during its first calls
+// (first call of ResNet-50 about 4 times a steady one), so a fixed small count would time the compiler.
+Warmup warmup_state(std::span<const double> seconds, std::int64_t least);
+
+struct TimingLimits {
+  std::int64_t runs = 100;   // timed calls at least, >= 1
+  double min_seconds = 0.0;  // timed calls for at least so long in sum
+  double max_seconds = 60.0; // no further call after so long in sum, but never fewer than 3 (unless `runs` asks for fewer)
+};
+
+// Whether `count` timed calls of `sum_seconds` together are enough.
+bool timing_done(std::int64_t count, double sum_seconds, const TimingLimits& limits);
+
+}  // namespace deploybench

@@ -1,0 +1,25 @@
+// unit_tests [IDEA]: runs the tests of one idea, or all of them.
+#include <exception>
+#include <iostream>
+#include <span>
+#include <string_view>
+
+#include "check.hpp"
+
+int main(int argc, char** argv) {
+  const std::string_view wanted = argc > 1 ? argv[1] : "";
+  int ran = 0;
+  for (const auto& test : deploybench::check::tests) {
+    if (!wanted.empty() && test.idea != wanted) continue;
+    ++ran;
+    try {
+      test.body();
+    } catch (const std::exception& problem) {
+      ++deploybench::check::failures;
+      std::cerr << test.idea << "." << test.name << " threw: " << problem.what() << "\n";
+    }
+  }
+  std::cout << ran << " tests, " << deploybench::check::failures << " failures\n";
+  // A name that matches nothing must not pass.
+  return ran == 0 || deploybench::check::failures != 0 ? 1 : 0;
+}
