@@ -1,4 +1,4 @@
-"""Unpacking a zip file (an official LibTorch archive, a wheel) that is not trusted to be whole, nor to stay in its folder."""
+"""Unpacking a zip file (an official archive, a wheel) that is not trusted to be whole, nor to stay in its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploybench.errors import DeploybenchError
 
 COPY_BYTES = 1 << 20
 DISK_RESERVE_BYTES = 64 << 20
-"""Left free on the disk beside what is unpacked: blocks and folders cost too, and a disk filled to the brim harms others."""
+"""Left free on the disk beside what is unpacked: blocks and folders cost too, and a full disk harms others."""
 
 Placement = Callable[[str], str | None]
 """Entry name -> where it goes below the target folder, or None to leave it out."""
@@ -62,7 +62,7 @@ class Archive:
         try:
             with zipfile.ZipFile(self.path) as opened:
                 yield opened
-        # What zipfile raises for damage: bad structure or CRC, a broken stream, a cut one, an unknown method, an encrypted entry.
+        # What zipfile raises for damage: bad structure or CRC, a broken stream, a cut one, unknown method, encryption.
         except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
             raise DeploybenchError(
                 "runtime", f"{self.name}: truncated or corrupt archive ({error}); {self.mend}"
@@ -88,6 +88,6 @@ def _refuse_full_disk(folder: Path, needed: int) -> None:
     if needed + DISK_RESERVE_BYTES > free:
         raise DeploybenchError(
             "output_unwritable",
-            f"{folder.parent}: not enough disk: unpacking needs {needed / 1e6:.0f} MB and {DISK_RESERVE_BYTES / 1e6:.0f} MB to "
-            f"spare, {free / 1e6:.0f} MB are free; free some, or unpack elsewhere: `deploybench libtorch --out FOLDER`",
+            f"{folder.parent}: not enough disk: unpacking needs {(needed + DISK_RESERVE_BYTES) / 1e6:.0f} MB, "
+            f"{free / 1e6:.0f} MB are free; free some, or unpack elsewhere: `deploybench libtorch --out FOLDER`",
         )

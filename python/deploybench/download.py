@@ -1,4 +1,4 @@
-"""Downloading one large file over HTTP so that a broken download is resumed, also by a later run, and never spliced from two files."""
+"""Downloading one large file over HTTP: resumed where it broke, also by a later run, and never spliced of two files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Broken(Exception):
 
 
 def fetch(url: str, part: Path) -> None:
-    """Download `url` to `part`, going on where an earlier call stopped. Beside `part` stands `<part>.json`: which file it is a part of.
+    """Download `url` to `part`, from where an earlier call stopped; `<part>.json` says what it is a part of.
 
     Errors: no network after ATTEMPTS_WITHOUT_PROGRESS tries, HTTP 4xx at once.
     """

@@ -1,9 +1,9 @@
 """Keeping PyTorch's and LibTorch's libraries apart: the environment of every process that is started.
 
-Both sides have files of the same names (libc10.so, libtorch_cpu.so, ...). Whichever copy the dynamic linker meets first serves the
-whole process, and one side's code on the other side's library ends in undefined symbols or worse (pytorch/pytorch#102272, #137247).
-LD_LIBRARY_PATH is searched before a library's own RUNPATH and LD_PRELOAD before everything, so these two are cleaned.
-A path's place in them is the whole question here: nothing is loaded, and standard library only.
+Both sides have files of the same names (libc10.so, libtorch_cpu.so, ...). Whichever copy the dynamic linker meets first
+serves the whole process, and one side's code on the other side's library ends in undefined symbols or worse
+(pytorch/pytorch#102272, #137247). LD_LIBRARY_PATH is searched before a library's own RUNPATH, and LD_PRELOAD before
+everything, so these two are cleaned. Nothing is loaded here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from deploybench import paths
 from deploybench.errors import DeploybenchError
 
 TORCH_LIBRARY = re.compile(r"lib(c10|torch|caffe2)\w*\.so")
-"""A library of PyTorch's or LibTorch's by its file name, with any suffix (.so.2, .so.old); what is in the file does not matter:
-the linker also stops at a broken one."""
+"""A library of PyTorch's or LibTorch's by its file name, with any suffix (.so.2); its content does not matter: the
+linker also stops at a broken one."""
 
 SEARCHED_BY_LINKER = {"LD_LIBRARY_PATH": "[:;]", "LD_PRELOAD": "[: ]"}
 """Each variable with the characters that ld.so takes as separators in it (man 8 ld.so)."""
@@ -28,7 +28,7 @@ _RESTARTED = "_DEPLOYBENCH_RESTARTED_PID"
 
 
 def cpp_environment(libtorch: Path = paths.LIBTORCH, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a C++ process: `base` (default: this process's) with LibTorch's lib folder first, other torch folders out."""
+    """The environment of a C++ process: `base` (default: this one's), LibTorch's lib first, other torch folders out."""
     environment = python_environment(base)
     rest = environment.get("LD_LIBRARY_PATH")
     environment["LD_LIBRARY_PATH"] = ":".join([os.path.abspath(libtorch / "lib"), *([rest] if rest else [])])
@@ -55,9 +55,9 @@ def python_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def restart_clean() -> None:
-    """Start this very command again in `python_environment()`, unless it is in it already. Call before anything imports torch.
+    """Start this very command again in `python_environment()`, unless it is in it. Call before torch is imported.
 
-    ld.so reads LD_LIBRARY_PATH once, when a process starts: taking a folder out of os.environ afterwards changes nothing.
+    ld.so reads LD_LIBRARY_PATH once, when a process starts: taking a folder out of os.environ later changes nothing.
     """
     clean = python_environment()
     if (
@@ -65,7 +65,7 @@ def restart_clean() -> None:
         or "torch" in sys.modules
     ):
         return
-    # exec keeps the process id, so this stops a loop where a wrapper around Python sets the path again, and no child is misled by it.
+    # A wrapper around Python that sets the path again would make this a loop. exec keeps the process id.
     if os.environ.get(_RESTARTED) == str(os.getpid()):
         raise DeploybenchError(
             "runtime",

@@ -1,21 +1,17 @@
 """The verb `libtorch`: LibTorch in vendor/libtorch, from the torch wheel, from the official archive, or from a folder.
 
-By default it comes from the torch wheel of the pinned version: the very build that Python runs, so the two sides cannot drift.
-Everything is made beside the target, under a lock, and then renamed: whoever reads the target sees a whole LibTorch or none.
+By default it comes from the torch wheel of the pinned version: the very build that Python runs, so that the two sides
+cannot drift. Everything is made beside the target, under a lock, and then renamed: what is in the target is whole.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import os
 import re
-import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -24,6 +20,7 @@ from deploybench import libtorch_folder, paths, wheel
 from deploybench.archive import Archive
 from deploybench.errors import DeploybenchError
 from deploybench.libtorch_folder import Marker
+from deploybench.target import Target
 from deploybench.variants import Choice, choose_variant, resolve_variant
 
 SOURCES = ("wheel", "zip", "path")
@@ -55,34 +52,6 @@ class Wish:
         )
 
 
-class Places:
-    """The target and its hidden neighbours, on the same disk so that a rename does."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out.absolute()
-        self.new, self.wheels, self.old, self.lock, self.part = (
-            self.out.with_name(f".{self.out.name}.{ending}") for ending in ("new", "wheels", "old", "lock", "part")
-        )
-
-    def leftovers(self) -> bool:
-        """Whether a killed run has left something to clean or to put back."""
-        return any(os.path.lexists(place) for place in (self.new, self.wheels, self.old))
-
-    def recover(self) -> None:
-        """Put back the LibTorch that a run killed between its two renames had set aside, and remove its half-made one."""
-        if os.path.lexists(self.old) and not os.path.lexists(self.out):
-            os.rename(self.old, self.out)
-        for place in (self.new, self.wheels, self.old):
-            _remove(place)
-
-    def swap(self) -> None:
-        """Make `new` the target. What was there is removed only after that."""
-        if os.path.lexists(self.out):
-            os.rename(self.out, self.old)
-        os.rename(self.new, self.out)
-        _remove(self.old)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `deploybench libtorch`."""
     parser.add_argument("--source", choices=SOURCES, help="where it comes from (default: wheel, or path with --path)")
@@ -104,28 +73,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make what the flags ask for; nothing where it is there already."""
-    wish, places = _wish(args), Places(args.out)
+    wish, target = _wish(args), Target(args.out)
     started = time.monotonic()
     try:
-        if _is_met(wish, places, args.force) and not places.leftovers():
-            return _say_up_to_date(places)
-        places.out.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(places.lock):
-            places.recover()
-            if _is_met(wish, places, args.force):
-                return _say_up_to_date(places)
-            _refuse_foreign(places.out)
-            marker = _make(wish, places)
+        if _is_met(wish, target, args.force) and not target.leftovers():
+            return _say_up_to_date(target)
+        with target.locked():
+            target.recover()
+            if _is_met(wish, target, args.force):
+                return _say_up_to_date(target)
+            target.refuse_foreign()
+            marker = _make(wish, target)
     except OSError as error:
         raise DeploybenchError(
             "output_unwritable",
-            f"{error.filename or paths.shown(args.out)}: {error.strerror or error}; free the disk or choose a folder that can be "
-            "written: `deploybench libtorch --out FOLDER`",
+            f"{error.filename or paths.shown(args.out)}: {error.strerror or error}; free the disk, or choose a folder "
+            "that can be written: `deploybench libtorch --out FOLDER`",
         ) from error
-    seconds = time.monotonic() - started
-    print(
-        f"LibTorch {marker.version} {marker.variant} is in {paths.shown(places.out)}, from {marker.origin} ({seconds:.1f} s)"
-    )
+    what, seconds = f"LibTorch {marker.version} {marker.variant}", time.monotonic() - started
+    print(f"{what} is in {paths.shown(target.out)}, from {marker.origin} ({seconds:.1f} s)")
     return 0
 
 
@@ -155,9 +121,9 @@ def _wish(args: argparse.Namespace) -> Wish:
             "usage", f"--url {args.url}: only http:// and https:// can be fetched; for a folder type --path FOLDER"
         )
     variant = "" if source == "path" else resolve_variant(args.variant)[0]
-    origin = {"wheel": "", "zip": args.url or _official(version, variant), "path": os.path.realpath(args.path or ".")}[
-        source
-    ]
+    origin = ""
+    if source != "wheel":
+        origin = os.path.realpath(args.path) if args.path else args.url or _official(version, variant)
     return Wish(source, version, variant, args.variant, origin, args.sha256.lower() if args.sha256 else None)
 
 
@@ -165,91 +131,69 @@ def _official(version: str, variant: str) -> str:
     return OFFICIAL.format(variant=variant, version=quote(f"{version.partition('+')[0]}+{variant}"))
 
 
-def _is_met(wish: Wish, places: Places, force: bool) -> bool:
-    return not force and wish.is_met_by(libtorch_folder.installed(places.out))
+def _is_met(wish: Wish, target: Target, force: bool) -> bool:
+    return not force and wish.is_met_by(libtorch_folder.installed(target.out))
 
 
-def _say_up_to_date(places: Places) -> int:
-    marker = libtorch_folder.read_marker(places.out)
+def _say_up_to_date(target: Target) -> int:
+    marker = libtorch_folder.read_marker(target.out)
     assert marker is not None
-    print(f"LibTorch {marker.version} {marker.variant} in {paths.shown(places.out)} is up to date")
+    print(f"LibTorch {marker.version} {marker.variant} in {paths.shown(target.out)} is up to date")
     return 0
 
 
-@contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    """One run at a time a target. The kernel lets go of the lock however the process ends, so a killed run never blocks the next."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another `deploybench libtorch` to end", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _refuse_foreign(out: Path) -> None:
-    """A folder that this verb did not make is never replaced, also not with --force: `--out ~` is one slip away."""
-    if not os.path.lexists(out) or libtorch_folder.read_marker(out) or (out.is_dir() and not any(out.iterdir())):
-        return
-    raise DeploybenchError(
-        "output_unwritable",
-        f"{paths.shown(out)}: is there and was not made by `deploybench libtorch`; move it away or choose another --out",
-    )
-
-
-def _make(wish: Wish, places: Places) -> Marker:
+def _make(wish: Wish, target: Target) -> Marker:
     try:
-        places.new.mkdir()
-        marker = {"wheel": _from_wheel, "zip": _from_zip, "path": _from_path}[wish.source](wish, places)
-        libtorch_folder.write_marker(places.new, marker)
-        places.swap()
+        target.new.mkdir()
+        marker = {"wheel": _from_wheel, "zip": _from_zip, "path": _from_path}[wish.source](wish, target)
+        libtorch_folder.write_marker(target.new, marker)
+        target.swap()
         return marker
     finally:
-        places.recover()
+        target.recover()
 
 
-def _from_wheel(wish: Wish, places: Places) -> Marker:
+def _from_wheel(wish: Wish, target: Target) -> Marker:
     choice = choose_variant(wish.requested)
     print(f"variant {choice.variant}: {choice.reason}", flush=True)
-    places.wheels.mkdir()
-    wheels = wheel.download(wish.version, choice, places.wheels)
+    target.wheels.mkdir()
+    wheels = wheel.download(wish.version, choice, target.wheels)
     torch, variant = wheels[0], wheel.variant(wheels[0])
     if variant != choice.variant:
         if wish.requested != "auto":
             raise DeploybenchError(
                 "runtime",
-                f"--variant {wish.requested}: pip has only the {variant} build ({torch.name}); type `deploybench libtorch --variant auto` "
-                f"to take it, or `--source zip --variant {wish.requested}`",
+                f"--variant {wish.requested}: pip has only the {variant} build ({torch.name}); "
+                f"type `deploybench libtorch --variant auto` to take it, or `--source zip --variant {wish.requested}`",
             )
         print(f"variant {variant}: pip has this build only ({torch.name})", flush=True)
     digest = _checked_sha256(torch, wish)
-    wheel.lay_out(wheels, places.new)
-    return Marker(_checked_version(wish, places.new, torch), variant, "wheel", digest, torch.name, wish.variant)
+    wheel.lay_out(wheels, target.new)
+    return Marker(_checked_version(wish, target.new, torch), variant, "wheel", digest, torch.name, wish.variant)
 
 
-def _from_zip(wish: Wish, places: Places) -> Marker:
+def _from_zip(wish: Wish, target: Target) -> Marker:
     # Imported here: http.client and ssl take 60 ms, which the verbs that only print must not pay.
     from deploybench import download
 
     print(f"variant {wish.variant}: {resolve_variant(wish.requested)[1]}; from {wish.origin}", flush=True)
-    download.fetch(wish.origin, places.part)
-    archive = Archive(places.part, wish.origin.rpartition("/")[2], ZIP_MEND)
+    download.fetch(wish.origin, target.part)
+    archive = Archive(target.part, wish.origin.rpartition("/")[2], ZIP_MEND)
     try:
         digest = _checked_sha256(archive, wish)
-        archive.unpack(places.new, _place_zip)
-        version = _checked_version(wish, places.new, archive)
+        archive.unpack(target.new, _place_zip)
+        version = _checked_version(wish, target.new, archive)
     except DeploybenchError as error:
         if error.code != "output_unwritable":  # a full disk is no reason to download again
-            download.forget(places.part)
+            download.forget(target.part)
         raise
-    download.forget(places.part)
-    return Marker(version, libtorch_folder.read_variant(places.new), "zip", digest, wish.origin, wish.variant)
+    download.forget(target.part)
+    return Marker(version, libtorch_folder.read_variant(target.new), "zip", digest, wish.origin, wish.variant)
 
 
-def _from_path(wish: Wish, places: Places) -> Marker:
+def _from_path(wish: Wish, target: Target) -> Marker:
     folder = Path(wish.origin)
-    if folder.is_relative_to(os.path.realpath(places.out)):
+    if folder.is_relative_to(os.path.realpath(target.out)):
         raise DeploybenchError(
             "usage",
             f"--path {folder}: is the target itself; type `deploybench libtorch` without --path to make it anew",
@@ -262,7 +206,7 @@ def _from_path(wish: Wish, places: Places) -> Marker:
             f"warning: {folder} is LibTorch {version}, and torch {wish.version} is pinned for Python", file=sys.stderr
         )
     for part in libtorch_folder.PARTS:
-        (places.new / part).symlink_to(folder / part)
+        (target.new / part).symlink_to(folder / part)
     return Marker(version, libtorch_folder.read_variant(folder), "path", None, str(folder), "")
 
 
@@ -280,7 +224,7 @@ def _checked_sha256(archive: Archive, wish: Wish) -> str:
     if wish.sha256 not in (None, digest.hexdigest()):
         raise DeploybenchError(
             "runtime",
-            f"{archive.name}: checksum mismatch: it has {digest.hexdigest()}, --sha256 says {wish.sha256}; {archive.mend}",
+            f"{archive.name}: checksum mismatch, it is {digest.hexdigest()} and not {wish.sha256}; {archive.mend}",
         )
     return digest.hexdigest()
 
@@ -290,13 +234,6 @@ def _checked_version(wish: Wish, folder: Path, archive: Archive) -> str:
     if version != libtorch_folder.release(wish.version):
         raise DeploybenchError(
             "runtime",
-            f"{archive.name}: is LibTorch {version}, not {wish.version}; type `deploybench libtorch --version {version}`",
+            f"{archive.name}: is LibTorch {version}, not {wish.version}; type `deploybench libtorch --version ...`",
         )
     return version
-
-
-def _remove(place: Path) -> None:
-    if place.is_symlink() or place.is_file():
-        place.unlink()
-    elif place.exists():
-        shutil.rmtree(place)

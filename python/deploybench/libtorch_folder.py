@@ -1,4 +1,4 @@
-"""What a LibTorch folder is: the files that make one, its version, build and architecture, and the marker that says where it came from.
+"""What a LibTorch folder is: the files that make one, its version, build and architecture, and its marker.
 
 Reads files only; nothing of LibTorch is loaded.
 """
@@ -59,7 +59,7 @@ def write_marker(folder: Path, marker: Marker) -> None:
 
 
 def installed(folder: Path = paths.LIBTORCH) -> Marker | None:
-    """The marker of a whole LibTorch in `folder`, whatever its source; None where there is none: then type `make libtorch`."""
+    """The marker of a whole LibTorch in `folder`, whatever its source; None: there is none, type `make libtorch`."""
     return None if missing(folder) else read_marker(folder)
 
 
@@ -69,7 +69,7 @@ def missing(folder: Path) -> list[str]:
 
 
 def check(folder: Path, name: str, mend: str) -> str:
-    """The version of the LibTorch in `folder`, or an error about `name`: no LibTorch, or one for another architecture."""
+    """The version of the LibTorch in `folder`, or an error about `name`: no LibTorch, or of another architecture."""
     if lacks := missing(folder):
         raise DeploybenchError("runtime", f"{name}: is no LibTorch, it lacks {', '.join(lacks)}; {mend}")
     for library in LIBRARIES:
@@ -99,7 +99,7 @@ def release(version: str) -> str:
 
 
 def read_variant(folder: Path) -> str:
-    """The build in `folder`: from build-version (official archive), from version.py (Python package), else cpu or cuda by its libraries."""
+    """The build in `folder`, by build-version (official archive) or version.py (package), else `cpu` or `cuda`."""
     lib = (folder / "lib").resolve()
     for name in (lib.parent / "build-version", lib.parent / "version.py"):
         if name.is_file() and (variant := variant_in(name.read_text(encoding="utf-8", errors="replace"))):

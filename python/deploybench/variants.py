@@ -1,6 +1,6 @@
-"""Which build of torch: the CPU one or one of the CUDA ones, for LibTorch and for the torch of the virtual environments alike.
+"""Which build of torch, the CPU one or one of the CUDA ones: for LibTorch and the virtual environments' torch alike.
 
-Decided by the NVIDIA driver, never by a CUDA toolkit: the libraries come with the build, only the driver comes from the machine.
+Decided by the NVIDIA driver, never by a CUDA toolkit: a build brings its libraries, only the driver is the machine's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CUDA_BUILDS = (("cu130", (13, 0)), ("cu126", (12, 6)))
 """The builds that auto knows, newest first, each with the CUDA version that the driver must report at least."""
 
 DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
-"""One of these is there where the kernel has an NVIDIA driver: native, in a sandbox without that part of /proc, under WSL.
+"""One of these is there where the kernel has an NVIDIA driver: native, in a sandbox without that part of /proc, in WSL.
 libcuda.so.1 alone is no sign: CUDA's container images bring it also to machines without a GPU."""
 
 INDEX = "https://download.pytorch.org/whl/{variant}"
@@ -36,7 +36,7 @@ class Choice:
 
 
 def driver_cuda_version() -> tuple[int, int] | None:
-    """The CUDA version (major, minor) that the NVIDIA driver supports, `(0, 0)` for a driver that cannot be asked, None without one."""
+    """The CUDA version (major, minor) that the NVIDIA driver supports; (0, 0): it cannot be asked; None: no driver."""
     if not any(os.path.exists(sign) for sign in DRIVER_SIGNS):
         return None
     try:
@@ -105,10 +105,10 @@ def choose_variant(
     driver_cuda: Callable[[], tuple[int, int] | None] = driver_cuda_version,
     answers: Callable[[str], bool] = index_answers,
 ) -> Choice:
-    """The build for `auto|cpu|cuNNN`, with pip's arguments for it: PyTorch's own index where that answers, else what pip is set up with."""
+    """The build for `auto|cpu|cuNNN` and pip's arguments: PyTorch's index where it answers, else pip's own."""
     variant, reason = resolve_variant(requested, driver_cuda=driver_cuda)
     url = INDEX.format(variant=variant)
     if answers(url):
-        # Extra, so that everything else still comes from pip's own index; 2.13.0+cpu there is newer to pip than 2.13.0 (PEP 440).
+        # Extra, so that all else still comes from pip's own index; to pip, 2.13.0+cpu is newer than 2.13.0 (PEP 440).
         return Choice(variant, ("--extra-index-url", url), f"{reason}; from {url}")
     return Choice(variant, (), f"{reason}; {url} does not answer, so from where pip is configured to look")

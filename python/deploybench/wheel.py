@@ -1,8 +1,8 @@
 """The torch wheel as a LibTorch: fetched by pip, unpacked without its Python, laid out so that its RPATHs resolve.
 
-A CUDA build's libraries look for NVIDIA's by `$ORIGIN/../../nvidia/...`: seen from site/torch/lib, that is site/nvidia. So the wheels
-are unpacked side by side as in site-packages, and include, lib and share are links to site/torch/*; the kernel walks `..` from where
-a link leads, so this also holds when a library was opened through the link.
+A CUDA build's libraries look for NVIDIA's by `$ORIGIN/../../nvidia/...`: seen from site/torch/lib, that is site/nvidia.
+So the wheels are unpacked side by side as in site-packages, and include, lib and share are links to site/torch/*; the
+kernel walks `..` from where a link leads, so this also holds when a library was opened through the link.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from pathlib import Path, PurePosixPath
 
 from deploybench.archive import Archive
 from deploybench.errors import DeploybenchError
-from deploybench.libtorch_folder import PARTS, variant_in
 from deploybench.library_paths import python_environment
+from deploybench.libtorch_folder import PARTS, variant_in
 from deploybench.variants import Choice
 
 SITE = "site"
 MEND = "type `python -m pip cache purge`, then run it again"
 
 NVIDIA_REQUIREMENT = re.compile(r"(nvidia-|cuda-toolkit)")
-"""What a CUDA torch requires for its C++ libraries; triton and cuda-bindings are for Python alone (700 MB unpacked for triton)."""
+"""What a CUDA torch requires for its C++ libraries; triton and cuda-bindings are for Python alone."""
 
 NETWORK_WORDS = re.compile(
-    r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|name resolution|Network is unreachable|timed out"
+    r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|"
+    r"name resolution|Network is unreachable|timed out"
 )
 
 
@@ -54,7 +55,7 @@ def lay_out(wheels: list[Archive], folder: Path) -> None:
 
 
 def place(entry: str) -> str | None:
-    """Where an entry of a wheel goes below site/: libraries, headers, CMake files and licences; no Python, no programs, no tests."""
+    """Where an entry of a wheel goes below site/: libraries, headers, CMake files, licences; no Python, no programs."""
     parts = PurePosixPath(entry).parts
     if parts[0].endswith(".dist-info"):
         return entry if re.search(r"/(licenses/|LICENSE|License|NOTICE)", entry) else None
@@ -83,7 +84,7 @@ def _pip_download(requirements: list[str], arguments: list[str], folder: Path) -
     if importlib.util.find_spec("pip") is None:
         raise DeploybenchError(
             "runtime",
-            f"{sys.executable}: this Python has no pip to fetch the torch wheel with; type `{sys.executable} -m ensurepip`",
+            f"{sys.executable}: has no pip to fetch the torch wheel with; type `{sys.executable} -m ensurepip`",
         )
     # Wheels only: building a source package would run somebody's code.
     command = [
