@@ -1,0 +1,92 @@
+"""What the tests share: the real programs, and artifacts made once a run by the real `generate`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from deploybench import library_paths, paths
+
+ROOT = paths.ROOT
+PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))
+SHARED = ROOT.parent / "shared" / "data"  # real weights and photos, where they are there
+SECONDS = 600  # no program of ours hangs
+
+Done = subprocess.CompletedProcess[str]
+
+
+def unavailable(reason: str) -> None:
+    """Skips the test on a laptop and fails it in CI, where everything must be there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI this must be there: {reason}")
+    pytest.skip(reason)
+
+
+def python(*arguments: object, **more: object) -> Done:
+    """Runs `python -m deploybench ARGUMENTS` as a user would, from the repository's root."""
+    command = [sys.executable, "-m", "deploybench", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), **dict(more.pop("env", {}))}  # type: ignore[call-overload]
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": SECONDS, **more}
+    return subprocess.run(command, env=environment, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def native(program: str, *arguments: object, **more: object) -> Done:
+    """Runs cpp/build/bin/`program`, LibTorch's libraries first."""
+    file = paths.CPP_BIN / program
+    if not file.exists():
+        unavailable(f"{file.name} is not built; make build")
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": SECONDS, **more}
+    command = [str(file), *map(str, arguments)]
+    return subprocess.run(command, env=library_paths.cpp_environment(), **options)  # type: ignore[call-overload, no-any-return]
+
+
+def one_line_error(done: Done, code: int, *words: str) -> None:
+    """Asserts what every failure looks like: the exit code, one `error:` line with the words, no traceback."""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == code, f"exit {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in errors[0], f"{word!r} is not in {errors[0]!r}"
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run's artifacts."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
+Artifact = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def artifact(artifacts: Path) -> Artifact:
+    """artifact(model, route): the file, generated with random weights the first time it is asked for."""
+
+    def make(model: str, route: str = "script") -> Path:
+        suffix = ".pth" if route == "eager" else ".ts"
+        file = artifacts / f"{model}.{route}-fp32-cpu{suffix}"
+        if not file.exists():
+            done = python("generate", "--models", model, "--routes", route, "--weights", "random", "--artifacts", artifacts)
+            assert done.returncode == 0, done.stderr
+        return file
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tensor(artifacts: Path, artifact: Artifact) -> Callable[[str], Path]:
+    """tensor(model): the photos of data/ as a tensor file, by the model's own transform."""
+
+    def make(model: str) -> Path:
+        file = artifacts / f"{model}.npy"
+        if not file.exists():
+            done = python("preprocess", "--artifact", artifact(model, "script"), *PHOTOS, "--out", file)
+            assert done.returncode == 0, done.stderr
+        return file
+
+    return make
