@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from deploybench import tensor_file
 from deploybench.errors import DeploybenchError
 
 # [2, 3, 2, 1]: 12 numbers, all different and all exact in float32.
-IMAGES = (np.arange(12, dtype=np.float32) / 4).reshape(2, 3, 2, 1)
+IMAGES: tensor_file.Tensor = np.arange(12, dtype=np.float32).reshape(2, 3, 2, 1) / np.float32(4)
 
 
 def npy(header: str, data: bytes, version: tuple[int, int] = (1, 0), length: int | None = None) -> bytes:
-    """A npy file put together by hand after the format's description, so that the reader is not tested by its own writer."""
+    """A npy file put together by hand, so that the reader is not tested by its own writer."""
     count = struct.pack("<H" if version == (1, 0) else "<I", len(header) if length is None else length)
     return b"\x93NUMPY" + bytes(version) + count + header.encode() + data
 

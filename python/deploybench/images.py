@@ -35,6 +35,7 @@ MAX_RESIZED_PIXELS = 100_000_000
 # What Pillow's readers raise on damaged files: a broken PNG chunk is a SyntaxError, a broken AVIF a RuntimeError, ...
 DAMAGED = (
     OSError,
+    AttributeError,
     SyntaxError,
     ValueError,
     TypeError,
