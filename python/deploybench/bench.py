@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from deploybench.paths import shown
 BASELINE = "python/eager"
 # Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
 WORKER_FLAGS = ("batch_size", "threads", "interop_threads", "warmup", "min_seconds", "max_seconds", "seed")
+INTERRUPTED = (128 + signal.SIGINT, -signal.SIGINT)  # Ctrl-C reaches the worker before it reaches us
 # What must be equal for a run to be resumed: runs of unlike machines do not mix.
 SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
 
@@ -35,7 +38,8 @@ class Case:
 
     model: Model
     artifacts: dict[str, Path]  # by route
-    input: Path | None
+    errors: dict[str, str]  # by route, where the artifact cannot be made
+    input: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -224,64 +228,62 @@ def _bench_model(model: Model, path: Path, results: dict[str, Any]) -> None:
     from tqdm import tqdm
 
     with tempfile.TemporaryDirectory(prefix="deploybench-") as scratch:
-        case, error = None, ""
-        try:
-            case = prepare(model, config, [runner.partition("/")[2].partition("#")[0] for runner in config["runners"]])
-        except DeploybenchError as failed:
-            error = str(failed)
-        # Without a reference of this process's own, eager's output is made first: a resumed run has lost the files.
-        with tqdm(todo, unit="run", desc=model.name, disable=None, leave=False, file=sys.stderr) as bar:
-            reference = Path(scratch, "reference.npy")
-            if case and todo[0][1] != BASELINE:
-                run_worker(case, BASELINE, {**config, "runs": 1, "warmup": 0, "rounds": 1}, reference)
+        case = prepare(model, config)
+        output, reference = Path(scratch, "output.npy"), Path(scratch, "reference.npy")
+        if todo[0][1] != BASELINE:  # resumed: eager's output is made anew
+            run_worker(case, BASELINE, {**config, "runs": 1, "warmup": 0, "rounds": 1}, reference)
+        with tqdm(todo, unit="run", disable=None, leave=False, file=sys.stderr) as bar:
             for round, runner in bar:
                 bar.set_description(f"{model.name} {runner}")
-                if case is None:
-                    line = record.failure(runner.partition("/")[0], None, "artifact_missing", error)
-                else:
-                    line = run_worker(case, runner, config, Path(scratch, "output.npy"))
-                    if "error" not in line:
-                        _compare(line, Path(scratch, "output.npy"), reference, runner)
-                line |= {"model": model.name, "runner": runner, "round": round}
-                results["runs"].append(line)
+                line = run_worker(case, runner, config, output)
+                if "error" not in line:
+                    compare_with(line, output, reference, runner)
+                results["runs"].append(line | {"model": model.name, "runner": runner, "round": round})
                 record.save(path, results)
 
 
-def prepare(model: Model, config: dict[str, Any], wanted: list[str]) -> Case:
-    """Makes what the case lacks: the artifact of each route, by `deploybench generate`, and the tensor file."""
+def prepare(model: Model, config: dict[str, Any]) -> Case:
+    """Makes what the runners lack: the artifact of each route, by `deploybench generate`, and the tensor file.
+
+    A route that cannot be made is an error in the case, not the end of it.
+    """
     device, folder = config["device"], Path(config["artifacts"])
-    names = list(dict.fromkeys(wanted))
-    what = [model.factory if model.own else model.name]
-    command = [
-        "generate",
-        "--models",
-        *what,
-        "--routes",
-        ",".join(names),
-        "--device",
-        device,
-        "--artifacts",
-        str(folder),
-    ]
-    _verb([*command, *config["generate"]])
-    made = {
-        name: artifact.path_for(folder, model.name, name, "fp32", device, routes.route(name).suffix) for name in names
-    }
-    photo = Path(config["input"])
+    names = list(dict.fromkeys(runner.partition("/")[2].partition("#")[0] for runner in config["runners"]))
+    what = model.factory if model.own else model.name
+    command = ["generate", "--models", what, "--device", device, "--artifacts", str(folder), *config["generate"]]
+    made, errors = {}, {}
+    try:
+        _verb([*command, "--routes", ",".join(names)])  # one built model for all routes
+    except DeploybenchError:
+        for name in names:  # which of them; what went well is up to date and takes no time
+            try:
+                _verb([*command, "--routes", name])
+            except DeploybenchError as error:
+                errors[name] = str(error)
+    for name in names:
+        if name not in errors:
+            made[name] = artifact.path_for(folder, model.name, name, "fp32", device, routes.route(name).suffix)
+    if not made:
+        return Case(model, {}, errors, Path(config["input"]))
+    return Case(model, made, errors, _tensor(Path(config["input"]), next(iter(made.values()))))
+
+
+def _tensor(photo: Path, made: Path) -> Path:
+    """The photo through the artifact's own transform, a file that all models with this transform share."""
     if photo.suffix in (".npy", ".dat"):
-        return Case(model, made, photo)
-    tensor = folder / f"{model.name}.{photo.stem}.npy"
-    newest = max(photo.stat().st_mtime_ns, made[names[0]].stat().st_mtime_ns)
-    if not tensor.exists() or tensor.stat().st_mtime_ns < newest:
-        _verb(["preprocess", "--artifact", str(made[names[0]]), str(photo), "--out", str(tensor)])
-    return Case(model, made, tensor)
+        return photo
+    made_from = json.dumps([str(photo.resolve()), artifact.read_metadata(made).preprocessing], sort_keys=True)
+    tensor = made.parent / f"{photo.stem}.{zlib.crc32(made_from.encode()):08x}.npy"
+    if not tensor.exists() or tensor.stat().st_mtime_ns < photo.stat().st_mtime_ns:
+        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)])
+    return tensor
 
 
 def _verb(arguments: list[str]) -> None:
     """Runs another verb in its own process, quietly. Raises its last error line."""
     command = [sys.executable, "-m", "deploybench", *arguments]
     done = subprocess.run(command, env=library_paths.python_environment(), capture_output=True, text=True)
-    if done.returncode == 130:
+    if done.returncode in INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
         errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -294,6 +296,8 @@ def _verb(arguments: list[str]) -> None:
 def run_worker(case: Case, runner: str, config: dict[str, Any], output: Path) -> record.Record:
     """One fresh process of `runner`; its record, or that of its failure."""
     runtime, _, route = runner.partition("#")[0].partition("/")
+    if route in case.errors:
+        return record.failure(runtime, None, "artifact_missing", case.errors[route])
     flags = {
         "artifact": case.artifacts[route],
         "input": case.input,
@@ -310,7 +314,7 @@ def run_worker(case: Case, runner: str, config: dict[str, Any], output: Path) ->
     start = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     seconds = time.perf_counter() - start
-    if done.returncode == 130:
+    if done.returncode in INTERRUPTED:
         raise KeyboardInterrupt
     line = _record_in(done, runtime, str(case.artifacts[route]))
     return line if "error" in line else {**line, "process_seconds": seconds}
@@ -330,7 +334,7 @@ def _record_in(done: subprocess.CompletedProcess[str], runtime: str, path: str) 
     return record.failure(runtime, path, code, f"{how}; {last}" if last else how)
 
 
-def _compare(line: record.Record, output: Path, reference: Path, runner: str) -> None:
+def compare_with(line: record.Record, output: Path, reference: Path, runner: str) -> None:
     """Adds `parity`: the output of the timed runs against eager's."""
     from deploybench import parity, tensor_file
 

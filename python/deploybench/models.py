@@ -52,12 +52,12 @@ DEVIATIONS: dict[str, Deviation] = {
 }
 
 # The models of the article this project grew from.
-ARTICLE = (
+ARTICLE = (  # noqa: SIM905 (fills four lines, a list 32)
     "alexnet, densenet121, densenet161, densenet169, densenet201, googlenet, mnasnet0_5, mnasnet1_0, mobilenet_v2, "
     "mobilenet_v3_large, mobilenet_v3_small, resnet18, resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, "
     "resnext101_32x8d, shufflenet_v2_x0_5, shufflenet_v2_x1_0, squeezenet1_0, squeezenet1_1, vgg11, vgg11_bn, vgg13, "
     "vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn, wide_resnet50_2, wide_resnet101_2"
-).split(", ")  # noqa: SIM905 (one name a word reads better than 32 lines)
+).split(", ")
 SETS = {"article": ARTICLE, "all": ["*"]}
 
 

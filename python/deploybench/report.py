@@ -79,8 +79,8 @@ def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str
             [runner, *(_cells(results, model, runner, runs) if not why else ["-"] * 9 + ["no number, see below"])]
         )
     right = ["left"] + ["right"] * 9 + ["left"]
-    if style is NARROW:
-        headers, rows = COLUMNS, [UNITS, *rows]
+    if style is NARROW:  # tabulate widens a column by two for a header; as rows they cost nothing
+        rows, headers = [COLUMNS, UNITS, *rows], []
     else:
         headers = [f"{name} {unit}".strip() for name, unit in zip(COLUMNS, UNITS, strict=True)]
     table = tabulate.tabulate(rows, headers, style, disable_numparse=True, colalign=right)

@@ -1,0 +1,118 @@
+"""Is the house as it says it is? Floors, doors and facts that stand in one place."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, python
+from deploybench import cli, paths
+
+PACKAGE = paths.ROOT / "python" / "deploybench"
+GROUND = {
+    "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "paths", "record", "stats",
+    "target", "variants", "wheel",
+}  # fmt: skip
+VERBS = {"__main__", "cli", *(module for module, _, _ in cli.VERBS.values())} - {"libtorch"}
+MIDDLE = {file.stem for file in PACKAGE.glob("*.py")} - GROUND - VERBS
+HEAVY = {"torch", "torchvision"}
+
+
+def imports(file: Path, top_only: bool) -> set[str]:
+    """What `file` imports: its own package's modules by their name, others by their top-level package."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    nodes = tree.body if top_only else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "deploybench":
+            found |= {f"deploybench.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            found.add(".".join(parts[:2]) if parts[0] == "deploybench" else parts[0])
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_the_ground_floor_needs_only_the_standard_library(name: str) -> None:
+    for module in imports(PACKAGE / f"{name}.py", top_only=False):
+        own = module.removeprefix("deploybench.")
+        if module.startswith("deploybench"):
+            assert own in GROUND, f"{name} imports {own}, which lies above it"
+        else:
+            assert module in sys.stdlib_module_names, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("file", sorted({*(PACKAGE / f"{name}.py" for name in MIDDLE), *PACKAGE.glob("routes/*.py")}))
+def test_the_middle_floor_imports_no_verb(file: Path) -> None:
+    for module in imports(file, top_only=False):
+        assert module.removeprefix("deploybench.") not in VERBS, f"{file.stem} imports {module}, a verb"
+
+
+@pytest.mark.parametrize("name", sorted(VERBS | MIDDLE))
+def test_torch_is_imported_only_inside_functions(name: str) -> None:
+    assert not imports(PACKAGE / f"{name}.py", top_only=True) & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], *([verb, "--help"] for verb in cli.VERBS)])
+def test_help_and_list_load_no_torch(arguments: list[str]) -> None:
+    watch = "import sys; from deploybench.cli import main\ntry: code = main()\nexcept SystemExit as end: code = end.code or 0\n"
+    check = "assert 'torch' not in sys.modules and 'torchvision' not in sys.modules\nsys.exit(code)"
+    done = subprocess.run(
+        [sys.executable, "-c", watch + check, *arguments],
+        cwd=ROOT / "python",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_every_verb_describes_itself() -> None:
+    done = python("--help")
+    for verb, (_, _, does) in cli.VERBS.items():
+        assert re.search(rf"^ +{verb} +{re.escape(does.split()[0])}", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_make_help_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert re.findall(r"^  make (\w+)", done.stdout, re.MULTILINE) == phony[1].split()
+
+
+def test_the_documents_name_only_what_there_is() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
+        for sessions in re.findall(r"nox -s ((?:[a-z_]+ ?)+)", text):
+            for session in sessions.split():
+                assert f"def {session}(" in noxfile, f"{page.name}: nox -s {session}"
+        for verb in re.findall(r"(?:^|`)deploybench ([a-z]+)", text, re.MULTILINE):
+            assert verb in cli.VERBS, f"{page.name}: deploybench {verb}"
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+            assert (page.parent / target).exists(), f"{page.name}: links to {target}"
+
+
+def test_a_version_stands_in_one_place() -> None:
+    version = paths.pinned("torch")
+    places = [ROOT / "noxfile.py", ROOT / "Makefile", *PACKAGE.rglob("*.py"), *ROOT.glob("cpp/**/CMakeLists.txt")]
+    assert not [str(file) for file in places if version in file.read_text(encoding="utf-8")]
