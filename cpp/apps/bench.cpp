@@ -1,4 +1,5 @@
-// bench: runs one artifact many times and prints one record. Twin of `python -m deploybench worker`: same flags, same record.
+// bench: runs one artifact many times and prints one record. Twin of `python -m deploybench worker`: same flags, same
+// record.
 #include <chrono>
 #include <filesystem>
 #include <optional>
@@ -59,7 +60,8 @@ void run(const BenchOptions& options) {
   record.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   record.artifact_bytes = std::filesystem::file_size(options.artifact);
   record.metadata = artifact.metadata();
-  record.warnings = version_warnings(options.artifact, record.metadata.torch_version, record.runtime.torch_version, options.strict);
+  record.warnings =
+      version_warnings(options.artifact, record.metadata.torch_version, record.runtime.torch_version, options.strict);
   for (const std::string& warning : record.warnings) warn(warning);
 
   artifact.feed(make_input(options, record.metadata, record));

@@ -21,7 +21,8 @@ namespace {
 
 void check_top_k(std::int64_t top_k, std::int64_t classes) {
   if (top_k <= classes) return;
-  throw Error(Code::usage, "--top-k", "'" + std::to_string(top_k) + "' is more than the artifact's " + std::to_string(classes) + " classes",
+  throw Error(Code::usage, "--top-k",
+              "'" + std::to_string(top_k) + "' is more than the artifact's " + std::to_string(classes) + " classes",
               "give a smaller one");
 }
 
@@ -57,13 +58,15 @@ void run(const InferOptions& options) {
   inference.runtime = set_up_runtime(options.threads, 1, Executor::simple);
   Artifact artifact = Artifact::load(options.artifact, options.device);
   const Metadata& metadata = artifact.metadata();
-  inference.warnings = version_warnings(options.artifact, metadata.torch_version, inference.runtime.torch_version, options.strict);
+  inference.warnings =
+      version_warnings(options.artifact, metadata.torch_version, inference.runtime.torch_version, options.strict);
   for (const std::string& warning : inference.warnings) warn(warning);
   check_top_k(options.top_k, metadata.classes);
   inference.labels = options.labels.empty() ? metadata.labels : read_labels(options.labels, metadata.classes);
   const TensorFile input = read_tensor_file(options.input, metadata.image_shape());
   inference.predictions = predict(artifact, input, options.top_k, options.artifact);
-  if (metadata.weights_origin == "random") notice("random weights: the labels mean nothing (see docs/troubleshooting.md)");
+  if (metadata.weights_origin == "random")
+    notice("random weights: the labels mean nothing (see docs/troubleshooting.md)");
   print(options.json ? inference_json(inference, metadata) + "\n" : text_of(inference));
 }
 

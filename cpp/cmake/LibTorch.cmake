@@ -47,11 +47,8 @@ set(CMAKE_LINK_LIBRARY_USING_no_as_needed_SUPPORTED TRUE)
 set(CMAKE_LINK_LIBRARY_USING_no_as_needed
   "LINKER:--push-state,--no-as-needed" "<LINK_ITEM>" "LINKER:--pop-state")
 set(libtorch_libraries "${libtorch_lib}/libtorch.so" "${libtorch_lib}/libtorch_cpu.so" "${libtorch_lib}/libc10.so")
-foreach(name IN ITEMS libtorch_cuda.so libc10_cuda.so)
-  if(EXISTS "${libtorch_lib}/${name}")
-    list(APPEND libtorch_libraries "${libtorch_lib}/${name}")
-  endif()
-endforeach()
+file(GLOB more_libraries "${libtorch_lib}/libtorch_cuda.so" "${libtorch_lib}/libc10_cuda.so" "${libtorch_lib}/libgomp*.so*")
+list(APPEND libtorch_libraries ${more_libraries})
 list(JOIN libtorch_libraries "," joined)
 
 add_library(libtorch INTERFACE)

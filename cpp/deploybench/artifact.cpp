@@ -22,8 +22,9 @@ namespace {
 constexpr const char* generate_command = "make it with `deploybench generate --models MODEL`";
 constexpr const char* metadata_record = "extra/deploybench.json";
 
-// The line of a torch message that says what happened. An error inside TorchScript comes as a traceback of model code with the
-// reason in its last line, "RuntimeError: ..."; any other has the reason first and the C++ stack, which helps nobody, below.
+// The line of a torch message that says what happened. An error inside TorchScript comes as a traceback of model code
+// with the reason in its last line, "RuntimeError: ..."; any other has the reason first and the C++ stack, which helps
+// nobody, below.
 std::string essence(const std::string& message) {
   const std::size_t reason = message.rfind("\nRuntimeError: ");
   const std::string line = reason == std::string::npos ? message : message.substr(reason + 15);
@@ -31,12 +32,13 @@ std::string essence(const std::string& message) {
 }
 
 bool is_memory_shortage(const std::string& message) {
-  return message.find("can't allocate memory") != std::string::npos || message.find("out of memory") != std::string::npos;
+  return message.find("can't allocate memory") != std::string::npos ||
+         message.find("out of memory") != std::string::npos;
 }
 
 [[noreturn]] void rethrow(const std::string& path, Code code, const std::string& message) {
   if (is_memory_shortage(message)) {
-    throw Error(Code::out_of_memory, path, "not enough memory: " + essence(message), "use a smaller batch");
+    throw Error(Code::out_of_memory, path, "not enough memory for this model and batch", "use a smaller batch");
   }
   throw Error(code, path, essence(message), generate_command);
 }
@@ -57,8 +59,8 @@ auto guarded(const std::string& path, Code code, const Work& work) {
   }
 }
 
-// "TORCH_VERSION=2.13.0" and "CUDA_VERSION=13.0" (or none) as the library itself states them: the headers' TORCH_VERSION would be
-// that of the build, not of what was loaded.
+// "TORCH_VERSION=2.13.0" and "CUDA_VERSION=13.0" (or none) as the library itself states them: the headers'
+// TORCH_VERSION would be that of the build, not of what was loaded.
 std::string build_setting(const std::string& config, const std::string& key) {
   const std::size_t found = config.find(" " + key + "=");
   if (found == std::string::npos) return "";
@@ -74,19 +76,20 @@ std::string running_version() {
   return build_setting(config, "TORCH_VERSION") + (cuda.empty() ? "+cpu" : "+cu" + cuda);
 }
 
-void check_cuda() {
+// `subject` is what asks for CUDA: the flag, or the artifact's file.
+void check_cuda(const std::string& subject) {
   if (torch::cuda::is_available()) return;
   const std::string version = running_version();
   if (version.ends_with("+cpu")) {
-    throw Error(Code::device_unavailable, "--device cuda", "this program is built with LibTorch " + version + ", a CPU build",
-                "`make libtorch VARIANT=auto` takes a CUDA build where an NVIDIA driver is found, then `make build`");
+    throw Error(Code::device_unavailable, subject, "needs CUDA, but LibTorch " + version + " is a CPU build",
+                "`make libtorch VARIANT=auto` takes a CUDA build where there is an NVIDIA driver, then `make build`");
   }
-  throw Error(Code::device_unavailable, "--device cuda", "LibTorch " + version + " finds no CUDA device or driver",
+  throw Error(Code::device_unavailable, subject, "LibTorch " + version + " finds no CUDA device or driver",
               "see what nvidia-smi says, or use an artifact of `deploybench generate --device cpu`");
 }
 
 void check_device(const std::string& path, const std::string& wanted, const Metadata& metadata) {
-  if ((wanted.empty() ? metadata.device : wanted) == "cuda") check_cuda();
+  if ((wanted.empty() ? metadata.device : wanted) == "cuda") check_cuda(wanted.empty() ? path : "--device cuda");
   if (wanted.empty() || wanted == metadata.device) return;
   throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + wanted,
               "make one with `deploybench generate --models " + metadata.model + " --device " + wanted + "`");
@@ -106,12 +109,14 @@ Metadata read_metadata(const std::string& path) {
   try {
     reader.emplace(path);
   } catch (const c10::Error&) {
-    throw Error(Code::artifact_invalid, path, "a truncated or damaged artifact, or no TorchScript file", generate_command);
+    throw Error(Code::artifact_invalid, path, "a truncated or damaged artifact, or no TorchScript file",
+                generate_command);
   }
   const bool has_code = reader->hasRecord("constants.pkl");
   if (!reader->hasRecord(metadata_record)) {
     throw Error(Code::artifact_invalid, path,
-                has_code ? "not made by deploybench: it holds no deploybench.json" : "no TorchScript file: it runs in Python only",
+                has_code ? "not made by deploybench: it holds no deploybench.json"
+                         : "no TorchScript file: it runs in Python only",
                 generate_command);
   }
   if (reader->getRecordSize(metadata_record) > most_metadata_bytes) {
@@ -157,8 +162,8 @@ c10::IValue Artifact::State::timed_forward(CallTime& time) {
   return result;
 }
 
-// Kernels are only queued by forward, so the clock must wait for the device on both sides. Through c10's device-neutral interface:
-// CUDA's own headers come with the toolkit, which need not be there.
+// Kernels are only queued by forward, so the clock must wait for the device on both sides. Through c10's device-neutral
+// interface: CUDA's own headers come with the toolkit, which need not be there.
 c10::IValue Artifact::State::timed_forward_on_device(CallTime& time) {
   const c10::impl::VirtualGuardImpl cuda(device.type());
   const c10::Stream stream = cuda.getStream(device);
@@ -183,8 +188,8 @@ void Artifact::State::keep(const c10::IValue& result) {
   const bool fits = result.isTensor() && result.toTensor().is_floating_point() &&
                     result.toTensor().sizes() == at::IntArrayRef({input.size(0), metadata.classes});
   if (!fits) {
-    throw Error(Code::artifact_invalid, path, "its output is not one tensor [N," + std::to_string(metadata.classes) + "]",
-                generate_command);
+    throw Error(Code::artifact_invalid, path,
+                "its output is not one tensor [N," + std::to_string(metadata.classes) + "]", generate_command);
   }
   output = result.toTensor().to(at::Device(at::kCPU), at::kFloat).contiguous();
 }
@@ -205,7 +210,7 @@ std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Me
     const auto& shape = metadata.input_shape;
     at::manual_seed(seed);
     const at::Tensor drawn = at::randn({batch, shape[1], shape[2], shape[3]});
-    const float* const values = drawn.const_data_ptr<float>();
+    const auto* const values = drawn.const_data_ptr<float>();
     return std::vector<float>(values, values + drawn.numel());
   });
 }
@@ -243,7 +248,8 @@ void Artifact::feed(std::span<const float> images) {
   guarded(s.path, Code::runtime, [&] {
     const c10::InferenceMode guard;
     // from_blob wants a mutable pointer; clone() and to() only read it.
-    const at::Tensor view = at::from_blob(const_cast<float*>(images.data()), {batch, shape[1], shape[2], shape[3]}, at::kFloat);
+    const at::Tensor view =
+        at::from_blob(const_cast<float*>(images.data()), {batch, shape[1], shape[2], shape[3]}, at::kFloat);
     s.input = view.clone().to(s.device);
   });
 }

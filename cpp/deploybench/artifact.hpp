@@ -1,5 +1,5 @@
-// An artifact on its device, ready to be called. Everything of LibTorch stays behind this header: artifact.cpp alone includes its
-// headers (13 s to compile), and a new route that C++ can run is one more branch in there.
+// An artifact on its device, ready to be called. Everything of LibTorch stays behind this header: artifact.cpp alone
+// includes its headers (13 s to compile), and a new route that C++ can run is one more branch in there.
 #pragma once
 
 #include <cstdint>
@@ -22,26 +22,30 @@ enum class Executor {
 // Sets LibTorch up, before anything else of it is used; returns what is in effect. Threads >= 1.
 RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor);
 
-// float32 [batch,channels,height,width] flattened: what torch.manual_seed(seed); torch.randn(shape) gives in Python, to the bit.
+// float32 [batch,channels,height,width] flattened, bit for bit what Python's torch.manual_seed(seed);
+// torch.randn(shape) gives.
 std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Metadata& metadata);
 
 class Artifact {
  public:
-  // Checks the file, reads its metadata, then loads it onto its device. `device` is what the user asked for, empty: the artifact's.
-  // Throws Error: artifact_missing, artifact_invalid, artifact_device, device_unavailable, out_of_memory.
+  // Checks the file, reads its metadata, then loads it onto its device. `device` is what the user asked for, empty: the
+  // artifact's. Throws Error: artifact_missing, artifact_invalid, artifact_device, device_unavailable, out_of_memory.
   static Artifact load(const std::string& path, const std::string& device);
 
-  Artifact(Artifact&&) noexcept;
+  Artifact(Artifact&& other) noexcept;
+  Artifact(const Artifact&) = delete;
+  Artifact& operator=(const Artifact&) = delete;
+  Artifact& operator=(Artifact&&) = delete;
   ~Artifact();
 
   [[nodiscard]] const Metadata& metadata() const;
 
-  // Copies the images, float32 [batch,channels,height,width] flattened, to the device. Throws Error(input_invalid) when the
-  // artifact takes another batch size only.
+  // Copies the images, float32 [batch,channels,height,width] flattened, to the device. Throws Error(input_invalid) when
+  // the artifact takes another batch size only.
   void feed(std::span<const float> images);
 
-  // One call on what was fed, device synchronised before each reading of the clock. Throws Error(artifact_invalid) when the
-  // output is not one floating-point tensor [batch,classes].
+  // One call on what was fed, device synchronised before each reading of the clock. Throws Error(artifact_invalid) when
+  // the output is not one floating-point tensor [batch,classes].
   CallTime call();
 
   // The last call's output on the host, float32 [batch,classes] flattened; valid until the next call.

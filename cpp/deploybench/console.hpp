@@ -9,15 +9,15 @@ namespace deploybench {
 // From then on a write to a closed pipe fails with EPIPE, which is reported, instead of ending the process by a signal.
 void ignore_closed_pipes();
 
-// Writes to stdout, all of it or throws Error(output_unwritable): a full disk behind `> file` must not pass for success.
+// Writes all of it to stdout or throws Error(output_unwritable): a full disk behind `> file` must not pass for success.
 void print(std::string_view text);
 
 // `warning: <text>` and `notice: <text>` on stderr.
 void warn(std::string_view text);
 void notice(std::string_view text);
 
-// For main's catch-all: says the exception in flight as `error: ...` on stderr, with `json` also as a failure record on stdout
-// (`artifact` empty: unknown), and returns the exit status. Never throws.
+// For main's catch-all: says the exception in flight as `error: ...` on stderr, with `json` also as a failure record on
+// stdout (`artifact` empty: unknown), and returns the exit status.
 int report_exception(bool json, const std::string& artifact) noexcept;
 
 }  // namespace deploybench

@@ -8,8 +8,10 @@ namespace deploybench {
 std::string_view code_name(Code code) {
   // In the order of the enum.
   static constexpr std::array<std::string_view, 12> names = {
-      "usage",         "artifact_missing", "artifact_invalid",   "artifact_device", "artifact_version",  "input_missing",
-      "input_invalid", "labels_invalid",   "device_unavailable", "out_of_memory",   "output_unwritable", "runtime"};
+      "usage",           "artifact_missing",  "artifact_invalid",
+      "artifact_device", "artifact_version",  "input_missing",
+      "input_invalid",   "labels_invalid",    "device_unavailable",
+      "out_of_memory",   "output_unwritable", "runtime"};
   return names.at(static_cast<std::size_t>(code));
 }
 

@@ -24,7 +24,8 @@ std::string reason(int number) { return std::generic_category().message(number);
 std::uint64_t checked_size(const std::string& path, const FileBlame& blame) {
   std::error_code problem;
   const auto status = std::filesystem::status(path, problem);
-  if (status.type() == std::filesystem::file_type::not_found) throw Error(blame.missing, path, "no such file", blame.remedy);
+  if (status.type() == std::filesystem::file_type::not_found)
+    throw Error(blame.missing, path, "no such file", blame.remedy);
   if (problem) throw Error(blame.invalid, path, problem.message(), blame.remedy);
   if (!std::filesystem::is_regular_file(status)) throw Error(blame.invalid, path, "not a file", blame.remedy);
   const std::uint64_t size = std::filesystem::file_size(path, problem);
@@ -46,10 +47,14 @@ void check_writable(const std::string& path) {
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) != 0) throw_unwritable(path, reason(errno));
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) throw_unwritable(path, "is a folder");
+  // A device would be replaced by the rename, and root may do that even to /dev/null.
+  const auto status = std::filesystem::status(path, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    throw_unwritable(path, "not a file");
 }
 
 void write_atomically(const std::string& path, std::span<const std::string_view> pieces) {
+  check_writable(path);
   const std::string temporary = path + "." + std::to_string(getpid()) + ".tmp";
   const int descriptor = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor < 0) throw_unwritable(path, reason(errno));

@@ -10,7 +10,8 @@
 
 namespace deploybench {
 
-// How to report a file that cannot be read: the code for one that is missing, for one that is no good, and the command to type.
+// How to report a file that cannot be read: the codes for one that is missing and one that is no good, and what to
+// type.
 struct FileBlame {
   Code missing;
   Code invalid;
@@ -23,11 +24,12 @@ std::uint64_t checked_size(const std::string& path, const FileBlame& blame);
 // Up to `most` bytes from the start of the file; throws Error when it cannot be read.
 std::string read_prefix(const std::string& path, std::uint64_t most, const FileBlame& blame);
 
-// Throws Error(output_unwritable) when the folder of `path` is missing or read-only. Asked before the work, not after it.
+// Throws Error(output_unwritable) when the folder of `path` is missing or read-only, or `path` is no file: asked before
+// the work.
 void check_writable(const std::string& path);
 
-// Writes the pieces, in order, to a temporary file beside `path` and renames it. On failure nothing is left, what was at `path`
-// before stays, and Error(output_unwritable) is thrown.
+// Writes the pieces, in order, to a temporary file beside `path` and renames it. On failure nothing is left, what was
+// at `path` before stays, and Error(output_unwritable) is thrown.
 void write_atomically(const std::string& path, std::span<const std::string_view> pieces);
 
 // Writes all of `text` to a descriptor; returns 0 or errno.

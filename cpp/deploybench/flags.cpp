@@ -76,7 +76,7 @@ Store into_seed(std::optional<std::uint64_t>& target) {
   return [&target](std::string_view text) -> std::optional<std::string> {
     const auto number = number_from<std::uint64_t>(text);
     if (!number) return "a whole number from 0 to 18446744073709551615";
-    target = *number;
+    target = number;
     return std::nullopt;
   };
 }

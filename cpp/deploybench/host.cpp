@@ -14,8 +14,8 @@ std::int64_t usable_cpus() {
   return std::max(1U, std::thread::hardware_concurrency());  // more than the 1,024 CPUs of a cpu_set_t
 }
 
-// VmHWM and not getrusage's ru_maxrss: that one survives exec, so a worker started by a large Python process would report its
-// parent's peak.
+// VmHWM and not getrusage's ru_maxrss: that one survives exec, so a worker started by a large Python process would
+// report its parent's peak.
 std::int64_t peak_rss_bytes() {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;) {
@@ -30,7 +30,8 @@ std::string toolchain() {
   return "clang++ " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__) + "." +
          std::to_string(__clang_patchlevel__);
 #else
-  return "g++ " + std::to_string(__GNUC__) + "." + std::to_string(__GNUC_MINOR__) + "." + std::to_string(__GNUC_PATCHLEVEL__);
+  return "g++ " + std::to_string(__GNUC__) + "." + std::to_string(__GNUC_MINOR__) + "." +
+         std::to_string(__GNUC_PATCHLEVEL__);
 #endif
 }
 

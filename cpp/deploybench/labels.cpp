@@ -15,12 +15,14 @@ std::vector<std::string> read_labels(const std::string& path, std::int64_t class
   std::vector<std::string> labels;
   for (std::string line; std::getline(stream, line);) {
     if (line.ends_with('\r')) line.pop_back();
-    if (line.empty()) throw Error(blame.invalid, path, "line " + std::to_string(labels.size() + 1) + " is empty", blame.remedy);
+    if (line.empty())
+      throw Error(blame.invalid, path, "line " + std::to_string(labels.size() + 1) + " is empty", blame.remedy);
     labels.push_back(std::move(line));
   }
   if (labels.size() != static_cast<std::size_t>(classes)) {
     throw Error(blame.invalid, path,
-                "holds " + std::to_string(labels.size()) + " labels, but the artifact has " + std::to_string(classes) + " classes",
+                "holds " + std::to_string(labels.size()) + " labels, but the artifact has " + std::to_string(classes) +
+                    " classes",
                 blame.remedy);
   }
   return labels;

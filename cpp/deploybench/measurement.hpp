@@ -22,11 +22,12 @@ struct Measurement {
   bool warmup_steady = false;                         // warm-up ended because the times had settled
   std::vector<double> run_seconds;                    // every timed call
   std::optional<std::vector<double>> device_seconds;  // one for each timed call; none on the CPU
-  double output_drift = 0.0;                          // largest |difference| of any timed output from the first timed one
-  bool output_finite = true;                          // no NaN and no infinity in any timed output
+  double output_drift = 0.0;  // largest |difference| of any timed output from the first timed one
+  bool output_finite = true;  // no NaN and no infinity in any timed output
 };
 
-// `call` makes one call and times it, `output` gives the last call's output, [N,classes] flattened, valid until the next call.
+// `call` makes one call and times it, `output` gives the last call's output, [N,classes] flattened, valid until the
+// next call.
 Measurement measure(const std::function<CallTime()>& call, const std::function<std::span<const float>()>& output,
                     std::int64_t warmup, const TimingLimits& limits);
 

@@ -97,7 +97,8 @@ std::array<std::int64_t, 4> read_shape(const Fields& fields) {
   const json& shape = fields.at("input_shape");
   if (!shape.is_array() || shape.size() != 4) fields.bad("input_shape", "[N, channels, height, width]");
   std::array<std::int64_t, 4> read{};
-  std::ranges::transform(shape, read.begin(), [&](const json& side) { return fields.count_of(side, "input_shape", most_side); });
+  std::ranges::transform(shape, read.begin(),
+                         [&](const json& side) { return fields.count_of(side, "input_shape", most_side); });
   return read;
 }
 
@@ -126,7 +127,8 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.dynamic_batch = fields.flag("dynamic_batch");
   metadata.classes = fields.count_of(fields.at("classes"), "classes", most_classes);
   metadata.labels = read_label_list(fields, metadata.classes);
-  metadata.weights_origin = Fields(fields.at("weights"), path, "weights.").choice("origin", {"random", "pretrained", "file"});
+  metadata.weights_origin =
+      Fields(fields.at("weights"), path, "weights.").choice("origin", {"random", "pretrained", "file"});
   metadata.torch_version = fields.text("torch_version");
   return metadata;
 }

@@ -1,4 +1,4 @@
-// What an artifact says about itself: the file deploybench.json inside it. It comes from a file, so nothing in it is trusted.
+// What an artifact says about itself: the file deploybench.json inside it. As it comes from a file, it is not trusted.
 #pragma once
 
 #include <array>
@@ -10,10 +10,10 @@
 namespace deploybench {
 
 struct Metadata {
-  std::string model;      // "resnet50"
-  std::string route;      // "script", "trace"; "eager" runs in Python only
-  std::string precision;  // "fp32"
-  std::string device;     // "cpu" or "cuda"
+  std::string model;                          // "resnet50"
+  std::string route;                          // "script", "trace"; "eager" runs in Python only
+  std::string precision;                      // "fp32"
+  std::string device;                         // "cpu" or "cuda"
   std::array<std::int64_t, 4> input_shape{};  // N, channels, height, width; each 1..16384
   bool dynamic_batch = false;                 // any N works, not only input_shape[0]
   std::int64_t classes = 0;                   // 1..1000000
@@ -22,14 +22,16 @@ struct Metadata {
   std::string torch_version;                  // torch that made it, e.g. "2.13.0+cpu"
 
   // {channels, height, width}
-  [[nodiscard]] std::array<std::int64_t, 3> image_shape() const { return {input_shape[1], input_shape[2], input_shape[3]}; }
+  [[nodiscard]] std::array<std::int64_t, 3> image_shape() const {
+    return {input_shape[1], input_shape[2], input_shape[3]};
+  }
 };
 
 // Larger than any honest one by far: 1,000 labels make 20 kB.
 inline constexpr std::size_t most_metadata_bytes = 16U << 20U;
 
-// Reads the fields above and checks type, length and range of each; other keys are allowed and ignored (the preprocessing, say,
-// matters only to the one who makes tensor files). Throws Error(artifact_invalid) naming `path`.
+// Reads the fields above and checks type, length and range of each; other keys are allowed and ignored (the
+// preprocessing, say, matters only to the one who makes tensor files). Throws Error(artifact_invalid) naming `path`.
 Metadata parse_metadata(std::string_view json, const std::string& path);
 
 }  // namespace deploybench

@@ -22,7 +22,7 @@ class Literal {
 
   NpyHeader read() {
     NpyHeader header;
-    int seen = 0;
+    unsigned seen = 0;  // a bit for each key
     expect('{');
     while (!accept('}')) {
       const std::string key = quoted();
@@ -31,24 +31,24 @@ class Literal {
       if (!accept(',') && peek() != '}') fail();
     }
     skip_space();
-    if (!text_.empty() || seen != 7) fail();
+    if (!text_.empty() || seen != 7U) fail();
     return header;
   }
 
  private:
-  // Returns the bit of the key, so that the caller knows which of the three it has seen.
-  int read_value(const std::string& key, NpyHeader& header) {
+  // Returns the bit of the key, by which the caller knows that it has seen all three.
+  unsigned read_value(const std::string& key, NpyHeader& header) {
     if (key == "descr") {
       header.dtype = peek() == '[' ? structure() : quoted();
-      return 1;
+      return 1U;
     }
     if (key == "fortran_order") {
       header.fortran_order = truth();
-      return 2;
+      return 2U;
     }
     if (key != "shape") fail();
     header.shape = tuple();
-    return 4;
+    return 4U;
   }
 
   std::vector<std::int64_t> tuple() {
@@ -124,14 +124,18 @@ class Literal {
 
 NpyHeader parse_npy_header(std::string_view start_of_file) {
   if (!start_of_file.starts_with(magic)) throw std::invalid_argument("not a .npy file");
-  if (start_of_file.size() < 12) throw std::invalid_argument("truncated inside its header");
+  const auto require = [&](std::size_t bytes) {
+    if (start_of_file.size() < bytes) throw std::invalid_argument("truncated inside its header");
+  };
+  require(8);
   const int major = static_cast<unsigned char>(start_of_file[6]);
   if (major < 1 || major > 3) throw std::invalid_argument("its .npy version is not 1, 2 or 3");
   const std::size_t length_bytes = major == 1 ? 2 : 4;
+  require(8 + length_bytes);
   const std::size_t length = little_endian(start_of_file.substr(8, length_bytes));
   const std::size_t offset = 8 + length_bytes + length;
   if (offset > npy_header_bytes) throw std::invalid_argument("its .npy header is longer than 64 KiB");
-  if (offset > start_of_file.size()) throw std::invalid_argument("truncated inside its header");
+  require(offset);
   NpyHeader header = Literal(start_of_file.substr(8 + length_bytes, length)).read();
   header.data_offset = offset;
   return header;
@@ -139,8 +143,8 @@ NpyHeader parse_npy_header(std::string_view start_of_file) {
 
 std::string make_npy_header(const std::vector<std::int64_t>& shape) {
   std::string literal = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
-  for (const std::int64_t side : shape) literal += std::to_string(side) + ", ";
-  literal += "), }";
+  for (std::size_t i = 0; i < shape.size(); ++i) literal += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  literal += shape.size() == 1 ? ",), }" : "), }";
   constexpr std::size_t before = 10;  // magic, version, length
   literal.append(63 - (before + literal.size()) % 64, ' ');
   literal += '\n';

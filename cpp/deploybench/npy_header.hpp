@@ -9,13 +9,14 @@
 namespace deploybench {
 
 struct NpyHeader {
-  std::string dtype;           // numpy's `descr`, e.g. "<f4"; "a structure" when it is not a plain one
+  std::string dtype;  // numpy's `descr`, e.g. "<f4"; "a structure" when it is not a plain one
   bool fortran_order = false;
   std::vector<std::int64_t> shape;
   std::size_t data_offset = 0;  // bytes before the first value
 };
 
-// Bytes of a file's start that parse_npy_header needs to see, or the whole file when that is smaller. numpy itself writes 128.
+// Bytes of a file's start that parse_npy_header needs to see, or the whole file when that is smaller. numpy itself
+// writes 128.
 inline constexpr std::size_t npy_header_bytes = 64U << 10U;
 
 // Throws std::invalid_argument that says what is wrong, e.g. "not a .npy file".

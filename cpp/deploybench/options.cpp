@@ -14,7 +14,7 @@ namespace {
 
 // More threads than any machine has cores would only make OpenMP end the process when it cannot start them.
 constexpr std::int64_t most_threads = 1024;
-constexpr std::int64_t most_images = 1 << 20;
+constexpr std::int64_t most_images = 1'048'576;
 constexpr std::int64_t most_calls = 1'000'000'000;
 
 Flag threads_flag(RuntimeOptions& options) {
@@ -22,48 +22,59 @@ Flag threads_flag(RuntimeOptions& options) {
 }
 
 Flag device_flag(RuntimeOptions& options) {
-  return {"--device", "cpu|cuda", "must be the artifact's own", "the artifact's", into_choice(options.device, {"cpu", "cuda"})};
+  return {"--device", "cpu|cuda", "must be the artifact's own", "the artifact's",
+          into_choice(options.device, {"cpu", "cuda"})};
 }
 
 Group general_group(RuntimeOptions& options, std::string json_help) {
   return {"general",
-          {{"--strict", "", "refuse another torch version than the artifact's, not only warn", "", into_switch(options.strict)},
+          {{"--strict", "", "refuse another torch version than the artifact's, not only warn", "",
+            into_switch(options.strict)},
            {"--json", "", std::move(json_help), "", into_switch(options.json)},
            {"--help", "", "show this", "", into_switch(options.help)}}};
 }
 
 // One row a flag; docs/measuring.md gives the reasons behind the defaults.
 CommandLine bench_line(BenchOptions& o) {
-  Group what = {"what runs",
-                {{"--artifact", "FILE", "TorchScript file of `deploybench generate` (required)", "", into_text(o.artifact)},
-                 {"--input", "FILE", "tensor file, .npy or .dat", "a seeded normal input", into_text(o.input)},
-                 {"--batch-size", "N", "images a call, taken cyclically", "the file's, or 1", into_count(o.batch_size, 1, most_images)},
-                 {"--seed", "N", "seed of the input made without --input", "0", into_seed(o.seed)},
-                 {"--output", "FILE", "write the last timed output, float32 [N,classes] .npy", "", into_text(o.output)}}};
+  Group what = {
+      "what runs",
+      {{"--artifact", "FILE", "TorchScript file of `deploybench generate` (required)", "", into_text(o.artifact)},
+       {"--input", "FILE", "tensor file, .npy or .dat", "a seeded normal input", into_text(o.input)},
+       {"--batch-size", "N", "images a call, taken cyclically", "the file's, or 1",
+        into_count(o.batch_size, 1, most_images)},
+       {"--seed", "N", "seed of the input made without --input", "0", into_seed(o.seed)},
+       {"--output", "FILE", "write the last timed output, float32 [N,classes] .npy", "", into_text(o.output)}}};
   Group where = {"where it runs",
                  {device_flag(o),
                   threads_flag(o),
                   {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)}}};
-  Group how_long = {"how long it runs",
-                    {{"--warmup", "N", "warm-up calls at least, three times as many at most", "10", into_count(o.warmup, 0, most_calls)},
-                     {"--runs", "N", "timed calls at least", "100", into_count(o.limits.runs, 1, most_calls)},
-                     {"--min-seconds", "S", "timed calls for at least so long in sum", "0", into_seconds(o.limits.min_seconds, true)},
-                     {"--max-seconds", "S", "stop after so long in sum, not before 3 calls", "60", into_seconds(o.limits.max_seconds, false)}}};
+  Group how_long = {
+      "how long it runs",
+      {{"--warmup", "N", "warm-up calls at least, three times as many at most", "10",
+        into_count(o.warmup, 0, most_calls)},
+       {"--runs", "N", "timed calls at least", "100", into_count(o.limits.runs, 1, most_calls)},
+       {"--min-seconds", "S", "timed calls for at least so long in sum", "0", into_seconds(o.limits.min_seconds, true)},
+       {"--max-seconds", "S", "stop after so long in sum, not before 3 calls", "60",
+        into_seconds(o.limits.max_seconds, false)}}};
   return {"bench",
           "Runs an artifact many times and prints how long each call took. Twin of `python -m deploybench worker`.",
           {},
-          {std::move(what), std::move(where), std::move(how_long), general_group(o, "print the record as one line of JSON")}};
+          {std::move(what), std::move(where), std::move(how_long),
+           general_group(o, "print the record as one line of JSON")}};
 }
 
 CommandLine infer_line(InferOptions& o) {
-  Group what = {"what is shown",
-                {{"--top-k", "K", "classes an image", "5", into_count(o.top_k, 1, std::numeric_limits<std::int32_t>::max())},
-                 {"--labels", "FILE", "one label a line, as many as there are classes", "the artifact's", into_text(o.labels)}}};
+  Group what = {
+      "what is shown",
+      {{"--top-k", "K", "classes an image", "5", into_count(o.top_k, 1, std::numeric_limits<std::int32_t>::max())},
+       {"--labels", "FILE", "one label a line, as many as there are classes", "the artifact's", into_text(o.labels)}}};
   return {"infer",
           "Classifies the images of a tensor file and prints the likeliest classes of each.",
           {{"ARTIFACT", "TorchScript file of `deploybench generate`", into_text(o.artifact)},
            {"INPUT", "tensor file of `deploybench preprocess`, .npy or .dat", into_text(o.input)}},
-          {std::move(what), {"where it runs", {device_flag(o), threads_flag(o)}}, general_group(o, "print one line of JSON")}};
+          {std::move(what),
+           {"where it runs", {device_flag(o), threads_flag(o)}},
+           general_group(o, "print one line of JSON")}};
 }
 
 void prepare(std::span<const char* const> arguments, RuntimeOptions& options) {

@@ -12,32 +12,33 @@ namespace deploybench {
 
 // What both programs take.
 struct RuntimeOptions {
-  std::string artifact;          // path as given
-  std::string device;            // "cpu" or "cuda"; empty: the artifact's
-  std::int64_t threads = 0;      // intra-op; 0 until parsed, then the usable CPUs unless given
-  bool strict = false;           // refuse, not only warn, on another torch version than the artifact's
+  std::string artifact;      // path as given
+  std::string device;        // "cpu" or "cuda"; empty: the artifact's
+  std::int64_t threads = 0;  // intra-op; 0 until parsed, then the usable CPUs unless given
+  bool strict = false;       // refuse, not only warn, on another torch version than the artifact's
   bool json = false;
   bool help = false;
 };
 
 struct BenchOptions : RuntimeOptions {
-  std::string input;                  // tensor file; empty: a seeded input
-  std::int64_t batch_size = 0;        // images a call; 0: as many as the tensor file holds, 1 without one
+  std::string input;            // tensor file; empty: a seeded input
+  std::int64_t batch_size = 0;  // images a call; 0: as many as the tensor file holds, 1 without one
   std::int64_t interop_threads = 1;
-  std::int64_t warmup = 10;           // calls at least; see timing.hpp for when warm-up ends
+  std::int64_t warmup = 10;  // calls at least; see timing.hpp for when warm-up ends
   TimingLimits limits;
   std::optional<std::uint64_t> seed;  // 0 unless given
   std::string output;                 // where the last output goes; empty: nowhere
 };
 
 struct InferOptions : RuntimeOptions {
-  std::string input;          // tensor file
+  std::string input;  // tensor file
   std::int64_t top_k = 5;
-  std::string labels;         // file with one label a line; empty: the artifact's
+  std::string labels;  // file with one label a line; empty: the artifact's
 };
 
-// Both fill `options` from left to right, so that after a throw it holds what was read until then (the failure record names the
-// artifact); `json` is set beforehand, wherever in the line it stands. Both throw Error(usage). With --help nothing is required.
+// Both fill `options` from left to right, so that after a throw it holds what was read until then (the failure record
+// names the artifact); `json` is set beforehand, wherever in the line it stands. Both throw Error(usage). With --help
+// nothing is required.
 void parse_bench(std::span<const char* const> arguments, BenchOptions& options);
 void parse_infer(std::span<const char* const> arguments, InferOptions& options);
 

@@ -26,6 +26,7 @@ std::vector<Prediction> top_predictions(std::span<const float> logits, std::size
   };
   std::ranges::partial_sort(order, order.begin() + static_cast<std::ptrdiff_t>(k), likelier);
   std::vector<Prediction> top;
+  top.reserve(k);
   for (std::size_t i = 0; i < k; ++i) top.push_back({static_cast<std::int64_t>(order[i]), probabilities[order[i]]});
   return top;
 }

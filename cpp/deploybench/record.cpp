@@ -105,17 +105,18 @@ std::string inference_json(const Inference& inference, const Metadata& metadata)
 std::string record_summary(const Record& record) {
   const Measurement& measured = record.measurement;
   const std::vector<double>& warmup = measured.warmup_seconds;
-  std::string text = record.metadata.model + "  " + runner_name(record.metadata) + "  " + record.metadata.device + "  batch " +
-                     std::to_string(record.batch_size) + "  threads " + std::to_string(record.runtime.threads) + "\n";
+  std::string text = record.metadata.model + "  " + runner_name(record.metadata) + "  " + record.metadata.device +
+                     "  batch " + std::to_string(record.batch_size) + "  threads " +
+                     std::to_string(record.runtime.threads) + "\n";
   text += "load        " + milliseconds(record.load_seconds) + "\n";
   if (!warmup.empty()) {
     text += "first call  " + milliseconds(warmup.front()) + "\n";
     text += "warm-up     " + std::to_string(warmup.size()) + " calls, " +
             (measured.warmup_steady ? "steady at the end" : "not steady at the end") + "\n";
   }
-  text += "median      " + milliseconds(median(measured.run_seconds)) + " over " + std::to_string(measured.run_seconds.size()) +
-          " calls\n";
-  text += "peak RSS    " + std::to_string(record.peak_rss_bytes >> 20) + " MiB\n";
+  text += "median      " + milliseconds(median(measured.run_seconds)) + " over " +
+          std::to_string(measured.run_seconds.size()) + " calls\n";
+  text += "peak RSS    " + std::to_string(record.peak_rss_bytes / 1048576) + " MiB\n";
   return text;
 }
 

@@ -37,7 +37,8 @@ struct Record {
   std::vector<std::string> warnings;
 };
 
-// Each returns one line without its newline. Text that is not UTF-8 (a file name may be anything) gets U+FFFD in its place.
+// Each returns one line without its newline. Text that is not UTF-8 (a file name may be anything) gets U+FFFD in its
+// place.
 std::string record_json(const Record& record);
 std::string failure_json(const Error& error, const std::string& artifact);
 

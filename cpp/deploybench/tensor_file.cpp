@@ -16,7 +16,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "tensor files are read and written as they lie in memory");
 static_assert(sizeof(float) == 4);
 
-const FileBlame blame{Code::input_missing, Code::input_invalid, "make it with `deploybench preprocess --model MODEL PHOTO`"};
+const FileBlame blame{Code::input_missing, Code::input_invalid,
+                      "make it with `deploybench preprocess --model MODEL PHOTO`"};
 
 [[noreturn]] void refuse(const std::string& path, const std::string& problem) {
   throw Error(blame.invalid, path, problem, blame.remedy);
@@ -45,8 +46,8 @@ std::uint64_t checked_images(const NpyHeader& header, std::span<const std::int64
 void check_npy_size(std::uint64_t found, std::uint64_t images, std::uint64_t image_bytes, const std::string& path) {
   // Divided and not multiplied: the header's N may be anything up to 2^63.
   if (images > found / image_bytes) {
-    refuse(path, "truncated: its header promises " + std::to_string(images) + " images of " + std::to_string(image_bytes) +
-                     " bytes, but only " + std::to_string(found) + " bytes follow");
+    refuse(path, "truncated: its header promises " + std::to_string(images) + " images of " +
+                     std::to_string(image_bytes) + " bytes, but only " + std::to_string(found) + " bytes follow");
   }
   if (const std::uint64_t extra = found - images * image_bytes; extra != 0) {
     refuse(path, std::to_string(extra) + " bytes too many after its values");
@@ -59,7 +60,8 @@ std::vector<float> read_values(const std::string& path, std::uint64_t offset, st
   stream.seekg(static_cast<std::streamoff>(offset));
   stream.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count * sizeof(float)));
   if (!stream) refuse(path, "cannot be read to its end");
-  if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) refuse(path, "it holds NaN or infinity");
+  if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); }))
+    refuse(path, "it holds NaN or infinity");
   return values;
 }
 
@@ -85,8 +87,8 @@ TensorFile read_tensor_file(const std::string& path, const std::array<std::int64
   } else if (extension == ".dat") {
     images = size / image_bytes;
     if (size % image_bytes != 0) {
-      refuse(path, "its " + std::to_string(size) + " bytes are no whole number of " + shape_text(image) + " float32 images of " +
-                       std::to_string(image_bytes) + " bytes");
+      refuse(path, "its " + std::to_string(size) + " bytes are no whole number of " + shape_text(image) +
+                       " float32 images of " + std::to_string(image_bytes) + " bytes");
     }
   } else {
     refuse(path, "a tensor file ends in .npy or .dat");
@@ -96,8 +98,8 @@ TensorFile read_tensor_file(const std::string& path, const std::array<std::int64
 
 void write_npy(const std::string& path, std::span<const float> values, const std::vector<std::int64_t>& shape) {
   const std::string header = make_npy_header(shape);
-  const std::array<std::string_view, 2> pieces = {
-      header, {reinterpret_cast<const char*>(values.data()), values.size_bytes()}};
+  const std::array<std::string_view, 2> pieces = {header,
+                                                  {reinterpret_cast<const char*>(values.data()), values.size_bytes()}};
   write_atomically(path, pieces);
 }
 

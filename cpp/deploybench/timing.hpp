@@ -15,15 +15,16 @@ enum class Warmup {
   capped,  // ended: three times `least` calls were made, or none was asked for
 };
 
-// State after the calls whose `seconds` are given. At least `least` calls and at least 10, until the medians of the last 5 and of the
-// 5 before are within 5 %, but never more than 3 * least. TorchScript's profiling executor recompiles during its first calls
-// (first call of ResNet-50 about 4 times a steady one), so a fixed small count would time the compiler.
+// State after the calls whose `seconds` are given. At least `least` calls and at least 10, until the medians of the
+// last 5 and of the 5 before are within 5 %, but never more than 3 * least. TorchScript's profiling executor recompiles
+// during its first calls (the first of ResNet-50 takes about 4 times a steady one), so a small fixed count would time
+// the compiler.
 Warmup warmup_state(std::span<const double> seconds, std::int64_t least);
 
 struct TimingLimits {
-  std::int64_t runs = 100;   // timed calls at least, >= 1
-  double min_seconds = 0.0;  // timed calls for at least so long in sum
-  double max_seconds = 60.0; // no further call after so long in sum, but never fewer than 3 (unless `runs` asks for fewer)
+  std::int64_t runs = 100;    // timed calls at least, >= 1
+  double min_seconds = 0.0;   // timed calls for at least so long in sum
+  double max_seconds = 60.0;  // no further call after so long in sum, but not before 3 calls
 };
 
 // Whether `count` timed calls of `sum_seconds` together are enough.

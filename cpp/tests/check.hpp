@@ -17,7 +17,8 @@ struct Test {
 inline std::vector<Test> tests;  // filled before main by TEST
 inline int failures = 0;
 
-inline bool add(const char* idea, const char* name, void (*body)()) {
+// Where memory is short before main there is nobody to tell.
+inline bool add(const char* idea, const char* name, void (*body)()) noexcept {
   tests.push_back({idea, name, body});
   return true;
 }
@@ -44,10 +45,9 @@ bool throws(const Work& work, const std::string& fragment) {
 
 }  // namespace deploybench::check
 
-#define TEST(idea, name)                                                                                     \
-  static void idea##_##name();                                                                               \
+#define TEST(idea, name)                                                                                           \
+  static void idea##_##name();                                                                                     \
   [[maybe_unused]] static const bool idea##_##name##_added = deploybench::check::add(#idea, #name, idea##_##name); \
   static void idea##_##name()
 #define CHECK(expression) deploybench::check::that(static_cast<bool>(expression), #expression, __FILE__, __LINE__)
-#define CHECK_THROWS(expression, fragment) \
-  CHECK(deploybench::check::throws([&] { (void)(expression); }, fragment))
+#define CHECK_THROWS(expression, fragment) CHECK(deploybench::check::throws([&] { (void)(expression); }, fragment))

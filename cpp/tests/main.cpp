@@ -7,7 +7,8 @@
 #include "check.hpp"
 
 int main(int argc, char** argv) {
-  const std::string_view wanted = argc > 1 ? argv[1] : "";
+  const std::span<const char* const> arguments(argv, static_cast<std::size_t>(argc));
+  const std::string_view wanted = arguments.size() > 1 ? arguments[1] : "";
   int ran = 0;
   for (const auto& test : deploybench::check::tests) {
     if (!wanted.empty() && test.idea != wanted) continue;

@@ -1,0 +1,55 @@
+// Writing all or nothing.
+#include "deploybench/file.hpp"
+
+#include <array>
+#include <filesystem>
+#include <string_view>
+
+#include "check.hpp"
+#include "scratch_folder.hpp"
+
+namespace {
+
+using deploybench::check_writable;
+using deploybench::write_atomically;
+using deploybench::check::content_of;
+using deploybench::check::ScratchFolder;
+
+constexpr std::array<std::string_view, 2> pieces = {"new ", "content"};
+
+std::ptrdiff_t entries(const ScratchFolder& folder) {
+  return std::distance(std::filesystem::directory_iterator(folder.path()), std::filesystem::directory_iterator{});
+}
+
+TEST(file, replaces_what_was_there) {
+  const ScratchFolder folder;
+  const std::string path = folder.write("a", "old");
+  write_atomically(path, pieces);
+  CHECK(content_of(path) == "new content" && entries(folder) == 1);
+}
+
+TEST(file, a_failed_write_leaves_nothing) {
+  const ScratchFolder folder;
+  std::filesystem::create_directory(folder.file("a"));
+  CHECK_THROWS(write_atomically(folder.file("a"), pieces), "a: not a file; choose another --output");
+  CHECK(entries(folder) == 1);
+}
+
+TEST(file, a_folder_that_is_missing) {
+  const ScratchFolder folder;
+  CHECK_THROWS(write_atomically(folder.file("no/a"), pieces), "No such file or directory");
+  CHECK_THROWS(check_writable(folder.file("no/a")), "No such file or directory");
+  CHECK_THROWS(check_writable(folder.path()), "not a file");
+  CHECK_THROWS(check_writable("/dev/null"), "not a file");
+  check_writable(folder.file("a"));
+  check_writable("in-the-working-folder");
+}
+
+TEST(file, a_full_disk_is_an_error_number) {
+  std::FILE* const full = std::fopen("/dev/full", "w");
+  if (full == nullptr) return;  // a sandbox without it
+  CHECK(deploybench::write_all(fileno(full), "text") == ENOSPC);
+  (void)std::fclose(full);
+}
+
+}  // namespace

@@ -1,0 +1,106 @@
+// deploybench.json as good as it should be, and as bad as a file can be.
+#include "deploybench/metadata.hpp"
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "check.hpp"
+
+namespace {
+
+using nlohmann::json;
+
+json good() {
+  return {{"schema", 1},
+          {"model", "tiny"},
+          {"route", "script"},
+          {"precision", "fp32"},
+          {"device", "cpu"},
+          {"input_shape", {1, 3, 8, 6}},
+          {"dynamic_batch", true},
+          {"classes", 2},
+          {"labels", {"tench", "goldfish"}},
+          {"preprocessing", {{"resize", nullptr}}},
+          {"weights", {{"origin", "random"}, {"name", "seed 0"}}},
+          {"torch_version", "2.13.0+cpu"},
+          {"later_addition", {1, 2, 3}}};
+}
+
+deploybench::Metadata parse(const std::string& text) { return deploybench::parse_metadata(text, "a.ts"); }
+
+// The good one with one field replaced.
+deploybench::Metadata with(const char* key, const json& value) {
+  json changed = good();
+  changed[key] = value;
+  return parse(changed.dump());
+}
+
+TEST(metadata, reads_what_it_needs_and_ignores_the_rest) {
+  const auto metadata = parse(good().dump());
+  CHECK(metadata.model == "tiny" && metadata.route == "script" && metadata.device == "cpu" && metadata.classes == 2);
+  CHECK((metadata.image_shape() == std::array<std::int64_t, 3>{3, 8, 6}));
+  CHECK(metadata.dynamic_batch && metadata.labels[1] == "goldfish" && metadata.weights_origin == "random");
+}
+
+TEST(metadata, every_field_is_required) {
+  for (const char* const key : {"schema", "model", "route", "precision", "device", "input_shape", "dynamic_batch",
+                                "classes", "labels", "weights", "torch_version"}) {
+    json lacking = good();
+    lacking.erase(key);
+    CHECK_THROWS(parse(lacking.dump()), std::string("a.ts: deploybench.json: ") + key + " is missing");
+  }
+  CHECK_THROWS(with("weights", json::object()), "weights.origin is missing");
+}
+
+TEST(metadata, another_schema_is_another_version) {
+  for (const json& schema : {json(2), json(0), json("1"), json(1.0), json(true), json(nullptr)}) {
+    CHECK_THROWS(with("schema", schema), "made by another version of deploybench; generate it again");
+  }
+}
+
+TEST(metadata, wrong_types) {
+  CHECK_THROWS(with("model", 1), "model is not a text");
+  CHECK_THROWS(with("model", ""), "model is not a text");
+  CHECK_THROWS(with("model", std::string(1025, 'x')), "model is not a text");
+  CHECK_THROWS(with("device", "tpu"), "device is not one of cpu cuda");
+  CHECK_THROWS(with("dynamic_batch", 1), "dynamic_batch is not true or false");
+  CHECK_THROWS(with("weights", "random"), "weights. is not an object");
+  CHECK_THROWS(with("labels", {{"tench", 1}}), "labels is not a list of 2");
+  CHECK_THROWS(with("labels", {"tench", 1}), "labels is not a text");
+  CHECK_THROWS(parse("[]"), "is not an object");
+}
+
+TEST(metadata, numbers_out_of_range) {
+  for (const json& classes :
+       {json(0), json(-1), json(1'000'001), json(2.0), json(1e300), json(18446744073709551615U)}) {
+    CHECK_THROWS(with("classes", classes), "classes is not a whole number from 1 to 1000000");
+  }
+  CHECK_THROWS(with("input_shape", {1, 3, 8}), "input_shape is not [N, channels, height, width]");
+  CHECK_THROWS(with("input_shape", {1, 3, 8, 16385}), "input_shape is not a whole number from 1 to 16384");
+  CHECK_THROWS(with("input_shape", {1, 3, 8, -8}), "input_shape");
+  CHECK_THROWS(parse(R"({"schema": 1e999})"), "is not JSON");
+}
+
+TEST(metadata, as_many_labels_as_classes) {
+  CHECK_THROWS(with("labels", {"tench"}), "labels is not a list of 2 labels");
+  CHECK_THROWS(with("classes", 3), "labels is not a list of 3 labels");
+}
+
+TEST(metadata, text_that_is_no_json) {
+  for (const char* const text :
+       {"", "{", "nonsense", "{\"schema\":1", "{'schema':1}", "\xff\xfe", "{\"model\":\"\xc3\x28\"}"}) {
+    CHECK_THROWS(parse(text), "a.ts: deploybench.json is not JSON");
+  }
+}
+
+TEST(metadata, nesting_is_bounded) {
+  const std::string deep(1'000'000, '[');
+  CHECK_THROWS(parse(deep), "nested deeper than 16 levels");
+  CHECK_THROWS(parse(R"({"later": )" + std::string(100, '[') + std::string(100, ']') + "}"), "nested deeper");
+}
+
+TEST(metadata, size_is_bounded) {
+  CHECK_THROWS(parse(std::string(deploybench::most_metadata_bytes + 1, ' ')), "larger than 16 MiB");
+}
+
+}  // namespace

@@ -1,0 +1,121 @@
+// Command lines: what is read, and that everything else is refused with the flag's name.
+#include <array>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "deploybench/error.hpp"
+#include "deploybench/options.hpp"
+
+namespace {
+
+using deploybench::BenchOptions;
+using deploybench::InferOptions;
+
+using Arguments = std::vector<const char*>;
+
+BenchOptions bench(Arguments arguments) {
+  arguments.insert(arguments.begin(), {"--artifact", "a.ts"});
+  BenchOptions options;
+  deploybench::parse_bench(arguments, options);
+  return options;
+}
+
+InferOptions infer(const Arguments& arguments) {
+  InferOptions options;
+  deploybench::parse_infer(arguments, options);
+  return options;
+}
+
+TEST(options, defaults_are_those_of_the_contract) {
+  const BenchOptions o = bench({});
+  CHECK(o.artifact == "a.ts" && o.input.empty() && o.device.empty() && o.output.empty());
+  CHECK(o.batch_size == 0 && o.threads >= 1 && o.interop_threads == 1 && o.warmup == 10);
+  CHECK(o.limits.runs == 100 && o.limits.min_seconds == 0 && o.limits.max_seconds == 60);
+  CHECK(!o.seed && !o.strict && !o.json && !o.help);
+}
+
+TEST(options, both_spellings_of_a_value) {
+  const BenchOptions o = bench({"--runs", "7", "--warmup=0", "--input=a=b.npy", "--seed", "18446744073709551615"});
+  CHECK(o.limits.runs == 7 && o.warmup == 0 && o.input == "a=b.npy" && o.seed == 18446744073709551615U);
+}
+
+TEST(options, the_later_of_two_wins) { CHECK(bench({"--runs", "7", "--runs=8"}).limits.runs == 8); }
+
+TEST(options, numbers_that_are_none) {
+  for (const char* const bad : {"", "0", "-1", "+1", " 1", "1 ", "1x", "1.5", "1e3", "0x10", "nan",
+                                "9223372036854775808", "99999999999999999999999"}) {
+    CHECK_THROWS(bench({"--runs", bad}), std::string("--runs: '") + bad + "' is not a whole number from 1 to");
+  }
+  CHECK_THROWS(bench({"--threads", "0"}), "--threads: '0' is not a whole number from 1 to 1024");
+  CHECK_THROWS(bench({"--threads", "1025"}), "--threads");
+  CHECK_THROWS(bench({"--warmup", "-1"}), "--warmup: '-1' is not a whole number from 0");
+  CHECK_THROWS(bench({"--seed", "18446744073709551616"}), "--seed");
+  CHECK_THROWS(bench({"--seed", "-1"}), "--seed");
+}
+
+TEST(options, seconds_that_are_none) {
+  for (const char* const bad : {"", "-1", "-0", "nan", "inf", "infinity", "1e999", "1s", " 1", "0x1p3"}) {
+    CHECK_THROWS(bench({"--min-seconds", bad}), "--min-seconds: '");
+  }
+  CHECK_THROWS(bench({"--max-seconds", "0"}), "--max-seconds: '0' is not a number of seconds above 0");
+  CHECK(bench({"--min-seconds", "0"}).limits.min_seconds == 0);
+  CHECK(bench({"--max-seconds", "2.5e-1"}).limits.max_seconds == 0.25);
+}
+
+TEST(options, flags_that_are_none) {
+  CHECK_THROWS(bench({"--rums", "1"}), "--rums: no such flag; see bench --help");
+  CHECK_THROWS(bench({"-x"}), "-x: no such flag");
+  CHECK_THROWS(bench({"--run", "1"}), "--run: no such flag");
+  CHECK_THROWS(bench({"stray"}), "stray: one argument too many");
+  CHECK_THROWS(bench({"--device", "tpu"}), "--device: 'tpu' is not one of cpu cuda");
+  CHECK_THROWS(bench({"--json=1"}), "--json: takes no value");
+}
+
+TEST(options, values_that_are_missing) {
+  CHECK_THROWS(bench({"--runs"}), "--runs: needs a value, N");
+  CHECK_THROWS(bench({"--input", "--json"}), "--input: needs a value, FILE");
+  CHECK_THROWS(bench({"--input="}), "--input: '' is not the name of a file");
+}
+
+TEST(options, what_is_required) {
+  BenchOptions options;
+  CHECK_THROWS(deploybench::parse_bench({}, options), "--artifact: is required; see bench --help");
+  CHECK_THROWS(infer({}), "ARTIFACT: is required");
+  CHECK_THROWS(infer({"a.ts"}), "INPUT: is required");
+  CHECK_THROWS(infer({"a.ts", "in.npy", "more"}), "more: one argument too many");
+  CHECK(infer({"--help"}).help);
+}
+
+TEST(options, infer_takes_flags_anywhere) {
+  const InferOptions o = infer({"--top-k", "3", "a.ts", "--json", "in.npy", "--labels=l.txt"});
+  CHECK(o.artifact == "a.ts" && o.input == "in.npy" && o.top_k == 3 && o.json && o.labels == "l.txt");
+}
+
+TEST(options, a_failed_parse_leaves_what_the_failure_record_needs) {
+  BenchOptions options;
+  const std::array arguments = {"--artifact", "a.ts", "--runs", "x", "--json"};
+  CHECK_THROWS(deploybench::parse_bench(arguments, options), "--runs");
+  CHECK(options.artifact == "a.ts" && options.json);
+}
+
+TEST(options, a_wrong_command_line_exits_with_2) {
+  using deploybench::Code;
+  CHECK(deploybench::exit_status(Code::usage) == 2);
+  CHECK(deploybench::exit_status(Code::runtime) == 1);
+  CHECK(deploybench::code_name(Code::runtime) == "runtime" && deploybench::code_name(Code::usage) == "usage");
+}
+
+TEST(options, help_names_every_flag_and_its_default) {
+  const std::string help = deploybench::bench_help();
+  for (const char* const flag :
+       {"--artifact FILE", "--input FILE", "--batch-size N", "--device cpu|cuda", "--threads N", "--interop-threads N",
+        "--warmup N", "--runs N", "--min-seconds S", "--max-seconds S", "--seed N", "--output FILE", "--strict",
+        "--json", "--help", "(default: 100)"}) {
+    CHECK(help.find(flag) != std::string::npos);
+  }
+  CHECK(deploybench::infer_help().starts_with("usage: infer ARTIFACT INPUT [flags]\n"));
+}
+
+}  // namespace

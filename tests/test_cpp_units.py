@@ -1,0 +1,64 @@
+"""Do the parts of the C++ side that need no LibTorch hold, under the address and undefined-behaviour sanitizers?
+
+Builds the `sanitize` preset into cpp/build-sanitize and runs its unit tests by ctest. Where cmake, ninja or nlohmann/json.hpp
+are missing this skips on a laptop and fails in CI.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CPP = ROOT / "cpp"
+# Where the C++ tools may be installed: beside this Python, or in the environment that `nox` keeps for C++ alone.
+PREFIXES = (Path(sys.prefix), ROOT / ".nox" / "cpp")
+
+
+def missing(what: str) -> None:
+    reason = f"{what} not found; `make build` installs it"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def tool(name: str) -> str:
+    """Path of a program: in one of the environments, else on PATH."""
+    beside = [str(prefix / "bin") for prefix in PREFIXES]
+    found = shutil.which(name, path=os.pathsep.join([*beside, os.environ.get("PATH", "")]))
+    if found is None:
+        missing(name)
+    return str(found)
+
+
+def json_include() -> Path:
+    """Folder that holds nlohmann/json.hpp, from the PyPI package nlohmann-json."""
+    prefixes = (*PREFIXES, Path(tool("cmake")).parents[1])
+    pattern = "lib/python3*/site-packages/nlohmann_json/include"
+    found = next((folder for prefix in prefixes for folder in sorted(prefix.glob(pattern))), None)
+    if found is None:
+        missing("nlohmann/json.hpp")
+    return Path(str(found))
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, cwd=CPP, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def sanitized() -> str:
+    """The ctest program, once the sanitized build is up to date."""
+    cmake, ninja, include = tool("cmake"), tool("ninja"), json_include()
+    run(cmake, "--preset", "sanitize", f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DDEPLOYBENCH_JSON_INCLUDE={include}")
+    run(cmake, "--build", "--preset", "sanitize", "--parallel", "2")
+    return tool("ctest")
+
+
+def test_unit_tests_pass_under_sanitizers(sanitized: str) -> None:
+    run(sanitized, "--preset", "sanitize", "--no-tests=error")
