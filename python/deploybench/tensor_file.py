@@ -34,9 +34,9 @@ MAX_HEADER_BYTES = 10_000
 # `++` never gives back what it took, so that a header full of blanks costs linear time.
 HEADER = re.compile(
     r"\{\s*+(?:(?:"
-    r"(?P<q1>['\"])descr(?P=q1)\s*+:\s*+(?P<q2>['\"])(?P<descr>[^'\"]*+)(?P=q2)"
-    r"|(?P<q3>['\"])fortran_order(?P=q3)\s*+:\s*+(?P<fortran>True|False)"
-    r"|(?P<q4>['\"])shape(?P=q4)\s*+:\s*+\((?P<shape>(?:\s*+\d{1,18}+\s*+,)*+(?:\s*+\d{1,18}+)?+)\s*+\)"
+    r"'descr'\s*+:\s*+(?:'(?P<descr>[^']*+)'|(?P<structure>\[[^\]]*+\]))"
+    r"|'fortran_order'\s*+:\s*+(?P<fortran>True|False)"
+    r"|'shape'\s*+:\s*+\((?P<shape>(?:\s*+\d{1,18}+\s*+,)*+(?:\s*+\d{1,18}+)?+)\s*+\)"
     r")\s*+(?:,\s*+)?+)++\}\s*+"
 )
 MAKE_INPUT = "make it again: deploybench preprocess --model MODEL PHOTO"
@@ -128,10 +128,11 @@ def _read_dat(path: Path, file: BinaryIO, height: int, width: int) -> Tensor:
 
 def _read_npy(path: Path, file: BinaryIO, remedy: str) -> Tensor:
     header = HEADER.fullmatch(_header_text(path, file, remedy))
-    if header is None or None in (header["descr"], header["fortran"], header["shape"]):
-        raise _invalid(path, "its npy header is not that of a plain array", remedy)
+    if header is None or None in (header["descr"] or header["structure"], header["fortran"], header["shape"]):
+        raise _invalid(path, "its npy header is malformed", remedy)
     if header["descr"] != "<f4":
-        raise _invalid(path, f"its values are {header['descr']!r}, not little-endian float32 '<f4'", remedy)
+        dtype = header["descr"] or "a structure"
+        raise _invalid(path, f"its dtype is {dtype!r}, not '<f4' (little-endian float32)", remedy)
     if header["fortran"] == "True":
         raise _invalid(path, "it is in Fortran order, not in C order", remedy)
     shape = tuple(int(size) for size in re.findall(r"\d+", header["shape"]))
