@@ -167,8 +167,6 @@ def _invalid(path: Path | str, what: str) -> DeploybenchError:
 
 
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
-    if 0 in image.size:
-        raise _invalid(path, f"has no pixels ({image.width}x{image.height})")
     if image.format == "EPS":
         # Pillow would run Ghostscript, another program, on it.
         raise _invalid(path, "is a PostScript drawing, not a photo")
