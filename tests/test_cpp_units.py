@@ -13,18 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, unavailable
 
-ROOT = Path(__file__).resolve().parents[1]
 CPP = ROOT / "cpp"
 # Where the C++ tools may be installed: beside this Python, or in the environment that `nox` keeps for C++ alone.
 PREFIXES = (Path(sys.prefix), ROOT / ".nox" / "cpp")
-
-
-def missing(what: str) -> None:
-    reason = f"{what} not found; `make build` installs it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def tool(name: str) -> str:
@@ -32,7 +25,7 @@ def tool(name: str) -> str:
     beside = [str(prefix / "bin") for prefix in PREFIXES]
     found = shutil.which(name, path=os.pathsep.join([*beside, os.environ.get("PATH", "")]))
     if found is None:
-        missing(name)
+        unavailable(f"no {name}; make build installs it")
     return str(found)
 
 
@@ -42,7 +35,7 @@ def json_include() -> Path:
     pattern = "lib/python3*/site-packages/nlohmann_json/include"
     found = next((folder for prefix in prefixes for folder in sorted(prefix.glob(pattern))), None)
     if found is None:
-        missing("nlohmann/json.hpp")
+        unavailable("no nlohmann/json.hpp; make build installs it")
     return Path(str(found))
 
 

@@ -76,23 +76,23 @@ std::string running_version() {
   return build_setting(config, "TORCH_VERSION") + (cuda.empty() ? "+cpu" : "+cu" + cuda);
 }
 
-// `subject` is what asks for CUDA: the flag, or the artifact's file.
-void check_cuda(const std::string& subject) {
+void check_cuda(const std::string& path) {
   if (torch::cuda::is_available()) return;
   const std::string version = running_version();
   if (version.ends_with("+cpu")) {
-    throw Error(Code::device_unavailable, subject, "needs CUDA, but LibTorch " + version + " is a CPU build",
+    throw Error(Code::device_unavailable, path, "needs CUDA, but LibTorch " + version + " is a CPU build",
                 "`make libtorch VARIANT=auto` takes a CUDA build where there is an NVIDIA driver, then `make build`");
   }
-  throw Error(Code::device_unavailable, subject, "LibTorch " + version + " finds no CUDA device or driver",
+  throw Error(Code::device_unavailable, path, "LibTorch " + version + " finds no CUDA device or driver",
               "see what nvidia-smi says, or use an artifact of `deploybench generate --device cpu`");
 }
 
 void check_device(const std::string& path, const std::string& wanted, const Metadata& metadata) {
-  if ((wanted.empty() ? metadata.device : wanted) == "cuda") check_cuda(wanted.empty() ? path : "--device cuda");
-  if (wanted.empty() || wanted == metadata.device) return;
-  throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + wanted,
-              "make one with `deploybench generate --models " + metadata.model + " --device " + wanted + "`");
+  if (!wanted.empty() && wanted != metadata.device) {
+    throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + wanted,
+                "make one with `deploybench generate --models " + metadata.model + " --device " + wanted + "`");
+  }
+  if (metadata.device == "cuda") check_cuda(path);
 }
 
 // What can be said without torch's reader; its own words for these cases are about miniz and pickles.
@@ -120,7 +120,7 @@ Metadata read_metadata(const std::string& path) {
                 generate_command);
   }
   if (reader->getRecordSize(metadata_record) > most_metadata_bytes) {
-    throw Error(Code::artifact_invalid, path, "its deploybench.json is larger than 16 MiB", generate_command);
+    throw Error(Code::artifact_invalid, path, "its deploybench.json is larger than 4 MiB", generate_command);
   }
   const auto [data, size] = reader->getRecord(metadata_record);
   Metadata metadata = parse_metadata({static_cast<const char*>(data.get()), size}, path);

@@ -74,7 +74,7 @@ class Fields {
 
 // Nesting is bounded while parsing: the file decides how deep, and we need 3 levels.
 json parse_json(std::string_view text, const std::string& path) {
-  if (text.size() > most_metadata_bytes) refuse(path, "deploybench.json is larger than 16 MiB");
+  if (text.size() > most_metadata_bytes) refuse(path, "deploybench.json is larger than 4 MiB");
   const auto bounded = [&path](int depth, json::parse_event_t, const json&) {
     if (depth > most_nesting) refuse(path, "deploybench.json is nested deeper than 16 levels");
     return true;

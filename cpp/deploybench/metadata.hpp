@@ -28,7 +28,7 @@ struct Metadata {
 };
 
 // Larger than any honest one by far: 1,000 labels make 20 kB.
-inline constexpr std::size_t most_metadata_bytes = 16U << 20U;
+inline constexpr std::size_t most_metadata_bytes = 4U << 20U;
 
 // Reads the fields above and checks type, length and range of each; other keys are allowed and ignored (the
 // preprocessing, say, matters only to the one who makes tensor files). Throws Error(artifact_invalid) naming `path`.

@@ -16,11 +16,12 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "tensor files are read and written as they lie in memory");
 static_assert(sizeof(float) == 4);
 
-const FileBlame blame{Code::input_missing, Code::input_invalid,
-                      "make it with `deploybench preprocess --model MODEL PHOTO`"};
+FileBlame blame() {
+  return {Code::input_missing, Code::input_invalid, "make it with `deploybench preprocess --model MODEL PHOTO`"};
+}
 
 [[noreturn]] void refuse(const std::string& path, const std::string& problem) {
-  throw Error(blame.invalid, path, problem, blame.remedy);
+  throw Error(Code::input_invalid, path, problem, blame().remedy);
 }
 
 std::string shape_text(std::span<const std::int64_t> shape) {
@@ -68,7 +69,7 @@ std::vector<float> read_values(const std::string& path, std::uint64_t offset, st
 }  // namespace
 
 TensorFile read_tensor_file(const std::string& path, const std::array<std::int64_t, 3>& image) {
-  const std::uint64_t size = checked_size(path, blame);
+  const std::uint64_t size = checked_size(path, blame());
   const auto image_values = static_cast<std::uint64_t>(image[0] * image[1] * image[2]);
   const std::uint64_t image_bytes = image_values * sizeof(float);
   const std::filesystem::path extension = std::filesystem::path(path).extension();
@@ -77,7 +78,7 @@ TensorFile read_tensor_file(const std::string& path, const std::array<std::int64
   if (extension == ".npy") {
     NpyHeader header;
     try {
-      header = parse_npy_header(read_prefix(path, npy_header_bytes, blame));
+      header = parse_npy_header(read_prefix(path, npy_header_bytes, blame()));
     } catch (const std::invalid_argument& problem) {
       refuse(path, problem.what());
     }

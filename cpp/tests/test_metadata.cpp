@@ -100,7 +100,7 @@ TEST(metadata, nesting_is_bounded) {
 }
 
 TEST(metadata, size_is_bounded) {
-  CHECK_THROWS(parse(std::string(deploybench::most_metadata_bytes + 1, ' ')), "larger than 16 MiB");
+  CHECK_THROWS(parse(std::string(deploybench::most_metadata_bytes + 1, ' ')), "larger than 4 MiB");
 }
 
 }  // namespace
