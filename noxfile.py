@@ -26,7 +26,8 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["bench"]
 
 # Everything started from here is a Python process, save for `native`: no LibTorch folder on its library path.
-clean = library_paths.python_environment() | {"PYTHONPATH": str(ROOT / "python")}
+clean = library_paths.python_environment()
+clean["PYTHONPATH"] = os.pathsep.join([str(ROOT / "python"), *filter(None, [clean.get("PYTHONPATH")])])
 os.environ.clear()
 os.environ.update(clean)
 
@@ -48,17 +49,21 @@ def provide(session: nox.Session, *requirements: str, torch: bool = False) -> No
         return
     bins[session.name] = Path(session.bin)
     choice = python_choice() if torch else None  # the build of torch that LibTorch has
-    wish = repr((requirements, choice and choice.variant, paths.CONSTRAINTS.read_text(encoding="utf-8")))
+    pins = hashlib.sha256(repr((requirements, paths.CONSTRAINTS.read_bytes())).encode()).hexdigest()
+    wish = f"{choice.variant if choice else '-'} {pins}"
     stamp = Path(session.virtualenv.location, "deploybench-installed")
-    digest = hashlib.sha256(wish.encode()).hexdigest()
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
+    has = stamp.read_text(encoding="utf-8") if stamp.exists() else ""
+    if has == wish:
         return
+    stamp.unlink(missing_ok=True)
     if choice:
         session.log(f"torch: the {choice.variant} build, because {choice.reason}")
+        if has and has.split()[0] != choice.variant:  # to pip, 2.13.0+cpu is as good as any 2.13.0
+            session.run("python", "-m", "pip", "uninstall", "--yes", "--quiet", "torch", "torchvision")
     session.install(*requirements, "-c", str(paths.CONSTRAINTS), *(choice.pip_arguments if choice else ()))
     if torch:
         session.install("--no-build-isolation", "--no-deps", "-e", "python")
-    stamp.write_text(digest, encoding="utf-8")
+    stamp.write_text(wish, encoding="utf-8")
 
 
 def program(environment: str, name: str) -> str:
@@ -96,12 +101,13 @@ def build(session: nox.Session) -> None:
     json = ask("cpp", "import importlib.util as u; print(*u.find_spec('nlohmann_json').submodule_search_locations)")
     options = [
         f"-DDEPLOYBENCH_EXPECT_TORCH={version}",
+        f"-DDEPLOYBENCH_STRICT={'ON' if '--strict' in session.posargs else 'OFF'}",
         *([f"-DDEPLOYBENCH_JSON_INCLUDE={json}/include"] if json else []),
     ]
     env = {"PATH": f"{bins['cpp']}:{os.environ['PATH']}"} if bins["cpp"] else {}
     cmake = program("cpp", "cmake")
     with session.chdir("cpp"):
-        session.run(cmake, "--preset", "release", *options, env=env, external=True, silent=True)
+        session.run(cmake, "--preset", "release", *options, env=env, external=True)
         session.run(cmake, "--build", "--preset", "release", env=env, external=True)
 
 

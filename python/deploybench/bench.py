@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,8 @@ from deploybench.paths import shown
 
 BASELINE = "python/eager"
 # Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
-WORKER_FLAGS = ("batch_size", "threads", "interop_threads", "warmup", "min_seconds", "max_seconds", "seed")
+WORKER_FLAGS = ("batch_size", "threads", "interop_threads", "warmup", "min_seconds", "max_seconds")
+DRIFT = 1e-3  # of the largest |logit|: the last output is held to parity.TOLERANCES, the others to it within this
 INTERRUPTED = (128 + signal.SIGINT, -signal.SIGINT)  # Ctrl-C reaches the worker before it reaches us
 # What must be equal for a run to be resumed: runs of unlike machines do not mix.
 SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
@@ -92,13 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=options.positive, default=1, metavar="N", help="images a call (default 1)")
     add("--threads", type=options.positive, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
     add("--interop-threads", type=options.positive, default=1, metavar="N", help="default 1")
-    add(
-        "--seed",
-        type=options.count,
-        default=0,
-        metavar="N",
-        help="of the order of nothing but noise inputs (default 0)",
-    )
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
     group = parser.add_argument_group("results")
@@ -231,7 +226,9 @@ def _bench_model(model: Model, path: Path, results: dict[str, Any]) -> None:
         case = prepare(model, config)
         output, reference = Path(scratch, "output.npy"), Path(scratch, "reference.npy")
         if todo[0][1] != BASELINE:  # resumed: eager's output is made anew
-            run_worker(case, BASELINE, {**config, "runs": 1, "warmup": 0, "rounds": 1}, reference)
+            line = run_worker(case, BASELINE, {**config, "runs": 1, "warmup": 0, "rounds": 1}, output)
+            if "error" not in line:
+                compare_with(line, output, reference, BASELINE)
         with tqdm(todo, unit="run", disable=None, leave=False, file=sys.stderr) as bar:
             for round, runner in bar:
                 bar.set_description(f"{model.name} {runner}")
@@ -335,16 +332,23 @@ def _record_in(done: subprocess.CompletedProcess[str], runtime: str, path: str) 
 
 
 def compare_with(line: record.Record, output: Path, reference: Path, runner: str) -> None:
-    """Adds `parity`: the output of the timed runs against eager's."""
+    """Adds `parity`: the output of the timed runs, and the input they had, against eager's. The first eager run of a
+    model becomes the `reference`, with its input's CRC in a file beside it."""
     from deploybench import parity, tensor_file
 
-    found = tensor_file.read_array(output)
+    crc = reference.with_suffix(".crc32")
     if runner == BASELINE and not reference.exists():
-        output.replace(reference)
+        shutil.copy(output, reference)
+        crc.write_text(line["input_crc32"], encoding="ascii")
     elif not reference.exists():
         line["parity"] = None  # eager itself failed
         return
-    verdict = parity.compare(tensor_file.read_array(reference), found, line["precision"], line["device"]).to_json()
-    if verdict["ok"] and line["output_drift"] > 0.01:  # equal at the end, but not in each timed run
+    expected, found = tensor_file.read_array(reference), tensor_file.read_array(output)
+    verdict = parity.compare(expected, found, line["precision"], line["device"]).to_json()
+    if not line["output_finite"]:
+        verdict |= {"ok": False, "reason": "an output of the timed runs holds NaN or infinity"}
+    elif line["output_drift"] > DRIFT * abs(expected).max():
         verdict |= {"ok": False, "reason": f"outputs of the timed runs differ by up to {line['output_drift']:.1e}"}
+    elif line["input_crc32"] != crc.read_text(encoding="ascii"):
+        verdict |= {"ok": False, "reason": "its input was not eager's (input_crc32)"}
     line["parity"] = verdict

@@ -306,9 +306,11 @@ def _summarise(outcomes: list[Outcome], seconds: float) -> None:
     for outcome in outcomes:
         if outcome.error:
             print(f"error: {outcome.error}", file=sys.stderr)
-    without = list(
-        dict.fromkeys(o.job.model.name for o in outcomes if o.origin == "random" and o.job.weights != "random")
-    )
+    unasked = [outcome.job for outcome in outcomes if outcome.origin == "random" != outcome.job.weights]
+    own = list(dict.fromkeys(job.model.factory for job in unasked if job.model.own))
+    if own:
+        print(f"notice: RANDOM WEIGHTS in {', '.join(own)}: none were given; --weights FILE", file=sys.stderr)
+    without = list(dict.fromkeys(job.model.name for job in unasked if not job.model.own))
     if without:
         listed = ", ".join(without) if len(without) < 5 else f"{len(without)} models"
         print(RANDOM.format(names=listed), file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -88,9 +89,10 @@ def _make(args: argparse.Namespace) -> Path:
     if len(chosen) != 1:
         raise DeploybenchError("usage", f"--model {args.model}: names {len(chosen)} models; name one")
     device = options.resolve_device(args.device or "cpu")
-    job = generate.Job(
-        chosen[0], args.route, "fp32", device, args.weights, options.overrides(args), args.artifacts, False
-    )
+    overrides = dataclasses.replace(
+        options.overrides(args), labels_file=None
+    )  # --labels is for this print, not for the file
+    job = generate.Job(chosen[0], args.route, "fp32", device, args.weights, overrides, args.artifacts, False)
     generate.make(job)
     return job.path
 

@@ -59,7 +59,7 @@ def try_model(model: Model, scratch: Path, threads: int, strict: bool) -> dict[s
         "device": "cpu", "runners": list(routes.runners()), "generate": ["--weights", "random"],
         "artifacts": str(scratch / "artifacts"), "input": str(paths.PHOTO),
         "rounds": 1, "runs": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1,
-        "threads": threads, "interop_threads": 1, "seed": 0, "strict": strict,
+        "threads": threads, "interop_threads": 1, "strict": strict,
     }  # fmt: skip
     reference = scratch / "reference.npy"
     reference.unlink(missing_ok=True)

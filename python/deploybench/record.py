@@ -30,17 +30,22 @@ def failure(runtime: str, artifact: str | None, code: str, message: str) -> Reco
 
 
 def describe(record: Record) -> str:
-    """A record in a few lines for a person, as the worker prints without --json. Twin of cpp/deploybench/record."""
-    runs = record["run_seconds"]
-    calls = record["warmup_seconds"] + runs
-    return "\n".join(
-        [
-            f"{record['runner']} {record['model']}, batch {record['batch_size']}, {record['threads']} threads",
-            f"median {statistics.median(runs) * 1e3:.3f} ms over {len(runs)} runs",
-            f"load {record['load_seconds'] * 1e3:.1f} ms, call 1 {calls[0] * 1e3:.1f} ms",
-            f"peak RSS {record['peak_rss_bytes'] / 1e6:.0f} MB",
+    """A record for a person, as the worker prints it without --json. Twin of record_summary in cpp/deploybench/record."""
+    runs, warmup = record["run_seconds"], record["warmup_seconds"]
+    lines = [
+        f"{record['model']}  {record['runner']}  {record['device']}  batch {record['batch_size']}  threads {record['threads']}",
+        f"load        {record['load_seconds'] * 1e3:.3f} ms",
+    ]
+    if warmup:
+        lines += [
+            f"first call  {warmup[0] * 1e3:.3f} ms",
+            f"warm-up     {len(warmup)} calls, {'steady' if record['warmup_steady'] else 'not steady'} at the end",
         ]
-    )
+    lines += [
+        f"median      {statistics.median(runs) * 1e3:.3f} ms over {len(runs)} calls",
+        f"peak RSS    {record['peak_rss_bytes'] // (1 << 20)} MiB",
+    ]
+    return "\n".join(lines)
 
 
 def environment() -> dict[str, Any]:

