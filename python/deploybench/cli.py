@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import json
 import os
+import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -32,8 +35,13 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors of one line that end in the next command."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises the usage error."""
-        raise DeploybenchError("usage", f"{message}; see {self.prog} --help")
+        """Raises the usage error; the worker, whose reader is a program, prints it as a record too."""
+        error = DeploybenchError("usage", f"{message}; see {self.prog} --help")
+        if "worker" in sys.argv[1:3] and "--json" in sys.argv:
+            from deploybench import record
+
+            print(json.dumps(record.failure("python", None, error.code, str(error))))
+        raise error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,34 +59,64 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Runs the verb; the exit code. 2 for usage, 1 for other failures, 130 for Ctrl-C."""
-    debug = "--debug" in sys.argv[1:2]
     try:
-        args = parser().parse_args()
-        module, needs_torch, _ = VERBS[args.verb]
-        if needs_torch:
-            library_paths.restart_clean()
-        code: int = importlib.import_module(f"deploybench.{module}").run(args)
-        sys.stdout.flush()
+        code = _run()
+        if sys.stdout is not None:  # None where the caller closed it
+            sys.stdout.flush()
         return code
-    except DeploybenchError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the leaving
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head`: not our failure, and nothing more can be said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 1
-    except OSError as error:
-        if debug:
+    except Exception as caught:
+        if "--debug" in sys.argv[1:2]:
             traceback.print_exc()
-        print(
-            f"error: {error.filename or 'output'}: {error.strerror or error}; free space or choose another place",
-            file=sys.stderr,
-        )
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the flush at exit fails again, with a traceback
-        return 1
+        error = _explained(caught)
+        print(f"error: {error}", file=sys.stderr)
+        _flush_or_drop()
+        return error.exit_code
+
+
+def _run() -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label or a file name that the terminal cannot show
+    try:
+        args = parser().parse_args()
+    except SystemExit as stop:  # after --help and --version
+        return int(stop.code or 0)
+    module, needs_torch, _ = VERBS[args.verb]
+    if needs_torch:
+        library_paths.restart_clean()
+    code: int = importlib.import_module(f"deploybench.{module}").run(args)
+    return code
+
+
+def _explained(error: Exception) -> DeploybenchError:
+    """What ended the program, as the one line that a person gets."""
+    if isinstance(error, DeploybenchError):
+        return error
+    if isinstance(error, OSError):
+        what = f"{error.filename or 'output'}: {error.strerror or error}"
+        return DeploybenchError("output_unwritable", f"{what}; free space or choose another place")
+    if isinstance(error, MemoryError):
+        return DeploybenchError("out_of_memory", "memory: not enough for this; use a smaller batch, image or model")
+    what = f"internal error: {type(error).__name__}: {error}"
+    return DeploybenchError("runtime", f"{what}; type it again as `deploybench --debug ...` and report what it prints")
+
+
+def _flush_or_drop() -> None:
+    """What was said before the error; to nowhere where stdout takes nothing, or the flush at exit fails with a traceback."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

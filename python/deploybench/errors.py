@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 USAGE_EXIT = 2
 FAILURE_EXIT = 1
 
@@ -13,7 +15,9 @@ class DeploybenchError(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        # One line that no terminal obeys: file names and artifacts may hold line breaks and escape codes.
+        line = re.sub(r"\s+", " ", message).strip()
+        super().__init__("".join(character if character.isprintable() else "?" for character in line))
         self.code = code
 
     @property
