@@ -7,10 +7,14 @@ use the model: labels, preprocessing, shapes, where the weights came from, what 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import lzma
 import os
+import stat
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,11 @@ from deploybench.paths import shown
 SCHEMA = 1
 ENTRY = "deploybench.json"
 MAX_METADATA_BYTES = 4 << 20  # 1000 labels take 20 kB; what is larger is not ours
+MAX_LABEL_BYTES = 1024
+MAX_SIDE_PIXELS = 16384
+MAX_CLASSES = 1_000_000
+# What zipfile raises for a file that is no zip, is damaged, encrypted, or packed by a method that it does not know.
+NO_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, LookupError, RuntimeError)
 REMAKE = "make it with: deploybench generate --models"
 
 
@@ -62,59 +71,94 @@ def read_metadata(path: Path) -> Metadata:
 
     Raises artifact_missing or artifact_invalid.
     """
-    if not path.exists():
-        raise DeploybenchError("artifact_missing", f"{shown(path)}: no such artifact; {REMAKE} MODEL")
-    if path.is_dir():
-        raise DeploybenchError("artifact_invalid", f"{shown(path)}: is a folder; give an artifact file")
-    if path.stat().st_size == 0:
-        raise DeploybenchError("artifact_invalid", f"{shown(path)}: is empty; {REMAKE} MODEL --force")
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DeploybenchError("artifact_missing", f"{shown(path)}: no such artifact; {REMAKE} MODEL") from None
+    except OSError as error:
+        raise _invalid(path, f"cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
+        raise _invalid(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a plain file")
+    if status.st_size == 0:
+        raise _invalid(path, "is empty")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [info for info in archive.infolist() if info.filename.endswith(f"/extra/{ENTRY}")]
             if not entries:
-                raise DeploybenchError(
-                    "artifact_invalid",
-                    f"{shown(path)}: holds no {ENTRY}, so deploybench did not make it; {REMAKE} MODEL",
-                )
+                raise _invalid(path, f"not made by deploybench: it holds no {ENTRY}")
             if entries[0].file_size > MAX_METADATA_BYTES:
-                raise DeploybenchError("artifact_invalid", f"{shown(path)}: its {ENTRY} is too large; {REMAKE} MODEL")
+                raise _invalid(path, f"its {ENTRY} is larger than {MAX_METADATA_BYTES >> 20} MiB")
             text = archive.read(entries[0])
-    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
-        raise DeploybenchError(
-            "artifact_invalid", f"{shown(path)}: not an artifact, or truncated ({error}); {REMAKE} MODEL --force"
-        ) from error
+    except NO_ZIP as error:
+        raise _invalid(path, f"not an artifact, or truncated ({error})") from error
     return parse_metadata(path, text)
+
+
+def _invalid(path: Path, what: str) -> DeploybenchError:
+    return DeploybenchError("artifact_invalid", f"{shown(path)}: {what}; {REMAKE} MODEL --force")
+
+
+def _text(value: object) -> bool:
+    """A text of 1 to 1024 bytes. JSON can also say half a surrogate, which is no text."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return 0 < len(value.encode()) <= MAX_LABEL_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _whole(value: object, most: int) -> bool:
+    return type(value) is int and 0 < value <= most  # a bool is an int, too
+
+
+def _factory(value: object) -> bool:
+    return isinstance(value, str) and ":" in value and _text(value)
+
+
+Check = Callable[[Any], bool]
+ORIGINS = ("pretrained", "file", "random")
+# What each field must be. Twin of parse_metadata in cpp/deploybench/metadata.
+CHECKS: dict[str, tuple[Check, str]] = {
+    **dict.fromkeys(
+        ("model", "route", "capture", "precision", "torch_version", "torchvision_version", "deploybench_version"),
+        (_text, "a text"),
+    ),
+    "factory": (_factory, "package.module:function"),
+    "device": (lambda value: value in ("cpu", "cuda"), "cpu or cuda"),
+    "input_shape": (
+        lambda value: isinstance(value, list) and len(value) == 4 and all(_whole(one, MAX_SIDE_PIXELS) for one in value),
+        "[N, channels, height, width]",
+    ),
+    "dynamic_batch": (lambda value: isinstance(value, bool), "true or false"),
+    "classes": (lambda value: _whole(value, MAX_CLASSES), f"a whole number from 1 to {MAX_CLASSES}"),
+    "labels": (lambda value: isinstance(value, list) and all(map(_text, value)), "a list of texts"),
+    "preprocessing": (lambda value: isinstance(value, dict), "an object"),
+    "weights": (
+        lambda value: isinstance(value, dict) and value.get("origin") in ORIGINS and all(map(_text, value.values())),
+        f"an object with an origin of {', '.join(ORIGINS)}",
+    ),
+    "created": (_text, "a time"),
+    "fingerprint": (_text, "a text"),
+}
 
 
 def parse_metadata(path: Path, text: bytes) -> Metadata:
     """`text` as Metadata; every field present and of its type, the counts in agreement."""
     try:
-        fields = json.loads(text)
-        known = {name: fields[name] for name in Metadata.__dataclass_fields__}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DeploybenchError("artifact_invalid", f"{shown(path)}: bad {ENTRY} ({error}); {REMAKE} MODEL") from error
-    if known["schema"] != SCHEMA:
-        raise DeploybenchError(
-            "artifact_invalid",
-            f"{shown(path)}: made by another version of deploybench: generate it again; {REMAKE} {known['model']}",
-        )
-    strings = ("model", "factory", "route", "capture", "precision", "device", "torch_version", "fingerprint", "created")
-    shape, labels, weights = known["input_shape"], known["labels"], known["weights"]
-    sound = (
-        all(isinstance(known[name], str) for name in strings)
-        and isinstance(shape, list)
-        and len(shape) == 4
-        and all(type(size) is int and 0 < size < 1 << 20 for size in shape)
-        and isinstance(labels, list)
-        and all(isinstance(label, str) for label in labels)
-        and len(labels) == known["classes"]
-        and isinstance(weights, dict)
-        and all(isinstance(weights.get(name), str) for name in ("origin", "name", "sha256"))
-        and isinstance(known["preprocessing"], dict)
-    )
-    if not sound:
-        raise DeploybenchError("artifact_invalid", f"{shown(path)}: {ENTRY} has wrong fields; {REMAKE} MODEL --force")
-    return Metadata(**known)
+        fields = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise _invalid(path, f"its {ENTRY} is not JSON ({str(error)[:100]})") from error
+    if not isinstance(fields, dict):
+        raise _invalid(path, f"its {ENTRY} is not an object")
+    if type(fields.get("schema")) is not int or fields["schema"] != SCHEMA:
+        raise _invalid(path, "made by another version of deploybench: generate it again")
+    for name, (check, wanted) in CHECKS.items():
+        if name not in fields or not check(fields[name]):
+            raise _invalid(path, f"{ENTRY}: {name} is not {wanted}")
+    if len(fields["labels"]) != fields["classes"]:
+        raise _invalid(path, f"{ENTRY}: {len(fields['labels'])} labels for {fields['classes']} classes")
+    return Metadata(**{name: fields[name] for name in Metadata.__dataclass_fields__})
 
 
 @contextlib.contextmanager
@@ -122,6 +166,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        refuse_special(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)
@@ -131,4 +176,13 @@ def written_atomically(path: Path) -> Iterator[Path]:
             f"{shown(path)}: cannot be written ({error.strerror or error}); free space or choose --out",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as NotADirectoryError, below a file
+            partial.unlink()
+
+
+def refuse_special(path: Path) -> None:
+    """Raises OSError where `path` is a folder, a pipe or a device: a rename would replace it, even /dev/null."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EEXIST, "is a folder" if stat.S_ISDIR(mode) else "is not a plain file", str(path))

@@ -102,7 +102,10 @@ def names() -> list[str]:
 def find(text: str) -> Model:
     """The model called `text`: a torchvision classifier, or `package.module:factory`."""
     if ":" in text:
-        return Model(text.rpartition(":")[2], text)
+        module, _, function = text.rpartition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), function)):
+            raise DeploybenchError("usage", f"{text!r}: not of the form package.module:factory; see --help")
+        return Model(function, text)
     known = names()
     if text in known:
         return Model(text, f"torchvision.models:{text}")
@@ -119,7 +122,11 @@ def select(patterns: Iterable[str]) -> list[Model]:
             found = fnmatch.filter(names(), word) if any(c in word for c in "*?[") and ":" not in word else [word]
             if not found:
                 raise DeploybenchError("usage", f"{word!r}: matches no model; all of them: deploybench list")
-            chosen.update({model.name: model for model in map(find, found)})
+            for model in map(find, found):
+                if chosen.setdefault(model.name, model) != model:
+                    raise DeploybenchError(
+                        "usage", f"{model.factory}: its artifact's name is that of {chosen[model.name].factory}; name one"
+                    )
     if not chosen:
         raise DeploybenchError("usage", "--models: names no model; all of them: deploybench list")
     return list(chosen.values())
@@ -181,20 +188,21 @@ def construct(model: Model, crop: int, weights: Any = None) -> nn.Module:
     if not model.own:
         import_torchvision()
     module_name, _, function = model.factory.rpartition(":")
+    # A user's module and factory may raise anything, and scripts that were no modules end in sys.exit.
     try:
         factory = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise DeploybenchError(
-            "usage", f"{model.factory}: {error}; give an importable package.module:factory"
+            "usage", f"{model.factory}: {error or repr(error)}; give an importable package.module:factory"
         ) from error
     try:
-        module: nn.Module = factory(**arguments)
-    except Exception as error:  # a user's factory may raise anything
+        module = factory(**arguments)
+    except (Exception, SystemExit) as error:
         raise DeploybenchError("runtime", f"{model.factory}: the factory failed with {error!r}; mend it") from error
-    if not hasattr(module, "state_dict"):
-        raise DeploybenchError(
-            "usage", f"{model.factory}: gave a {type(module).__name__}; it must give a torch.nn.Module"
-        )
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise DeploybenchError("usage", f"{model.factory}: gave {module!r:.100}; it must give a torch.nn.Module")
     return module.eval()
 
 

@@ -6,11 +6,13 @@ import argparse
 import hashlib
 import math
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploybench import models, paths
+from deploybench.artifact import MAX_LABEL_BYTES
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 
@@ -18,15 +20,18 @@ if TYPE_CHECKING:
     from deploybench.images import Preprocessing
 
 
-def whole(text: str, least: int) -> int:
-    """`text` as an integer of at least `least`."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if not least <= value < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text} is out of range, it must be at least {least}")
-    return value
+# The same limits as in cpp/deploybench/options. More threads than any machine has cores would only make OpenMP end the
+# process when it cannot start them.
+MOST_THREADS = 1024
+MOST_IMAGES = 1 << 20
+MOST_CALLS = 1_000_000_000
+
+
+def whole(text: str, least: int, most: int = MOST_CALLS) -> int:
+    """`text` as an integer from `least` to `most`. Digits alone, as in C++: Python's own int() takes 1_0, too."""
+    if not re.fullmatch(r"-?[0-9]{1,30}", text) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from {least} to {most}")
+    return int(text)
 
 
 def positive(text: str) -> int:
@@ -39,15 +44,42 @@ def count(text: str) -> int:
     return whole(text, 0)
 
 
+def threads(text: str) -> int:
+    """A number of threads."""
+    return whole(text, 1, MOST_THREADS)
+
+
+def batch(text: str) -> int:
+    """A number of images."""
+    return whole(text, 1, MOST_IMAGES)
+
+
+def seed(text: str) -> int:
+    """An integer >= 0 of 64 bits."""
+    return whole(text, 0, (1 << 64) - 1)
+
+
 def seconds(text: str) -> float:
     """A duration in seconds, finite and >= 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    value = float(text) if re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else -1
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text} is out of range, it must be finite and at least 0")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds, 0 or more")
     return value
+
+
+def some_seconds(text: str) -> float:
+    """A duration in seconds, finite and > 0."""
+    value = seconds(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds above 0")
+    return value
+
+
+def side(text: str) -> int:
+    """Height and width of an image in pixels."""
+    from deploybench.images import MAX_SIDE_PIXELS
+
+    return whole(text, 1, MAX_SIDE_PIXELS)
 
 
 def add_models(parser: argparse.ArgumentParser, default: str) -> None:
@@ -83,15 +115,28 @@ def add_own_model(parser: argparse.ArgumentParser) -> None:
     """What torchvision cannot tell about a user's own model."""
     group = parser.add_argument_group("your own model", "for --model package.module:factory; unset: the ImageNet habit")
     group.add_argument("--labels", type=Path, metavar="FILE", help="class names, one a line")
-    group.add_argument("--resize", type=positive, metavar="PIXELS", help="shorter side before the crop (default 256)")
-    group.add_argument("--crop", type=positive, metavar="PIXELS", help="side of the input (default 224)")
+    group.add_argument("--resize", type=side, metavar="PIXELS", help="shorter side before the crop (default 256)")
+    group.add_argument("--crop", type=side, metavar="PIXELS", help="side of the input (default 224)")
     group.add_argument("--interpolation", choices=["bilinear", "bicubic"], help="of the resize (default bilinear)")
-    group.add_argument("--mean", type=_three, metavar="R,G,B", help="subtracted, of [0, 1] (default ImageNet's)")
-    group.add_argument("--std", type=_three, metavar="R,G,B", help="divided by, of [0, 1] (default ImageNet's)")
+    group.add_argument("--mean", type=_mean, metavar="R,G,B", help="subtracted, of [0, 1] (default ImageNet's)")
+    group.add_argument("--std", type=_std, metavar="R,G,B", help="divided by, of [0, 1] (default ImageNet's)")
 
 
-def _three(text: str) -> tuple[float, float, float]:
-    """Three numbers, each also as a fraction: 127/255."""
+def _mean(text: str) -> tuple[float, float, float]:
+    from deploybench.images import MAX_NUMBER
+
+    return _three(text, -MAX_NUMBER)
+
+
+def _std(text: str) -> tuple[float, float, float]:
+    from deploybench.images import MIN_STD
+
+    return _three(text, MIN_STD)
+
+
+def _three(text: str, least: float) -> tuple[float, float, float]:
+    """Three numbers of at least `least`, each also as a fraction: 127/255."""
+    from deploybench.images import MAX_NUMBER
     try:
         values = [float(a) / float(b or 1) for a, _, b in (part.partition("/") for part in text.split(","))]
         red, green, blue = values
@@ -99,8 +144,8 @@ def _three(text: str) -> tuple[float, float, float]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not three numbers like 0.485,0.456,0.406 or 127/255,..."
         ) from None
-    if not all(map(math.isfinite, values)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not finite")
+    if not all(least <= value <= MAX_NUMBER for value in values):  # a NaN fails this, too
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers from {least:g} to {MAX_NUMBER:g}")
     return red, green, blue
 
 
@@ -142,17 +187,23 @@ class Overrides:
 
 
 def read_labels(file: Path, classes: int) -> list[str]:
-    """The lines of `file`, exactly `classes` of them. Raises labels_invalid."""
+    """The lines of `file`, exactly `classes` of them, none empty. Twin of cpp/deploybench/labels. Raises labels_invalid."""
+
+    def invalid(what: str) -> DeploybenchError:
+        return DeploybenchError("labels_invalid", f"{file}: {what}; give a text file with {classes} lines, a label each")
+
     try:
-        labels = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeploybenchError(
-            "labels_invalid", f"{file}: cannot be read ({error}); give a text file, a label a line"
-        ) from error
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise invalid(f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise invalid("is not UTF-8 text") from error
+    labels = text.removesuffix("\n").split("\n") if text else []  # not splitlines(), which also cuts at form feeds
     if len(labels) != classes:
-        raise DeploybenchError(
-            "labels_invalid", f"{file}: has {len(labels)} labels, the model {classes} classes; give one line a class"
-        )
+        raise invalid(f"holds {len(labels)} labels, the model has {classes} classes")
+    for number, label in enumerate(labels, 1):
+        if not 0 < len(label.encode()) <= MAX_LABEL_BYTES:
+            raise invalid(f"line {number} is {'too long' if label else 'empty'}")
     return labels
 
 

@@ -25,9 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the tensor file and says its shape."""
+    if args.out and args.out.suffix != f".{args.format}":
+        raise DeploybenchError("usage", f"{args.out}: a file of --format {args.format} ends in .{args.format}; rename it")
     if args.artifact:
         metadata = artifact.read_metadata(args.artifact)
-        name, preprocessing = metadata.model, images.Preprocessing.from_json(metadata.preprocessing)
+        name = metadata.model
+        preprocessing = images.Preprocessing.from_json(metadata.preprocessing, paths.shown(args.artifact))
     else:
         chosen = models.select([args.model])
         if len(chosen) != 1:
@@ -37,7 +40,17 @@ def run(args: argparse.Namespace) -> int:
         name, preprocessing = chosen[0].name, options.overrides(args).preprocessing(chosen[0])
     tensor = images.load_batch(args.photos, preprocessing)
     out = args.out or paths.ARTIFACTS / f"{name}.{args.photos[0].stem}.{args.format}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    tensor_file.write(out, tensor, args.format)
+    write(out, tensor, args.format)
     print(f"{paths.shown(out)}: float32 {list(tensor.shape)}, {out.stat().st_size} bytes")
     return 0
+
+
+def write(out: Path, tensor: tensor_file.Tensor, format: tensor_file.Format) -> None:
+    """The tensor file, in a folder that is made where it is missing."""
+    try:
+        artifact.refuse_special(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise DeploybenchError("output_unwritable", f"{out}: {what}; choose another --out") from error
+    tensor_file.write(out, tensor, format)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import urllib.request
 import zipfile
@@ -58,7 +59,7 @@ def resolve(wish: str, model: Model) -> Source:
     if wish == "random":
         return Source("random", f"seed {SEED}")
     if wish not in ("auto", "pretrained"):
-        file = Path(wish).expanduser()
+        file = Path(os.path.expanduser(wish))  # unlike Path.expanduser, it leaves ~nobody as it is
         if not file.is_file():
             raise DeploybenchError(
                 "input_missing", f"{wish}: no such weights file; --weights auto|pretrained|random|FILE"
@@ -123,8 +124,13 @@ def build(model: Model, source: Source, crop: int) -> tuple[nn.Module, str]:
     import torch
 
     if source.origin == "pretrained" and source.file:
+        digest = sha256(source.file)
+        if not digest.startswith(source.file.stem.rpartition("-")[2]):  # torch.hub checks it only after a download
+            raise DeploybenchError(
+                "artifact_invalid", f"{source.file}: damaged, its sha256 begins with {digest[:8]}; delete it and try again"
+            )
         module = models.construct(model, crop, models.default_weights(model))
-        return models.finish(model, module), sha256(source.file)
+        return models.finish(model, module), digest
     module = models.construct(model, crop)
     if source.file:
         load(source.file, module, model.deviation.rename)
@@ -149,7 +155,7 @@ def load(file: Path, module: nn.Module, rename: tuple[str, str] = ("", "")) -> N
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # the wrapping of many training scripts
     if isinstance(state, dict) and rename[0]:
-        state = {re.sub(*rename, key): value for key, value in state.items()}
+        state = {re.sub(*rename, str(key)): value for key, value in state.items()}
     check_fits(file, state, module)
     module.load_state_dict(state)
 
@@ -225,6 +231,7 @@ def _power_of_two(value: float) -> float:
 
 def _fit_scales(module: nn.Module, norms: list[Any], example: torch.Tensor) -> None:
     """Sets the size of every BatchNorm's statistics and of the last layer from one forward pass."""
+    import torch
     from torch import nn
 
     last: list[Any] = []
@@ -245,7 +252,7 @@ def _fit_scales(module: nn.Module, norms: list[Any], example: torch.Tensor) -> N
     finally:
         for hook in hooks:
             hook.remove()
-    if last:
+    if last and isinstance(output, torch.Tensor):  # generate refuses what is none
         scale = _power_of_two(LOGITS_STD / max(float(output.std()), 1e-30))
         last[-1].weight *= scale
         if last[-1].bias is not None:
