@@ -1,7 +1,10 @@
 // Writing all or nothing.
 #include "deploybench/file.hpp"
 
+#include <sys/resource.h>
+
 #include <array>
+#include <csignal>
 #include <filesystem>
 #include <string_view>
 
@@ -28,19 +31,30 @@ TEST(file, replaces_what_was_there) {
   CHECK(content_of(path) == "new content" && entries(folder) == 1);
 }
 
+// A limit of 4 bytes a file is the full disk that a test can have: the write stops half-way.
 TEST(file, a_failed_write_leaves_nothing) {
   const ScratchFolder folder;
-  std::filesystem::create_directory(folder.file("a"));
-  CHECK_THROWS(write_atomically(folder.file("a"), pieces), "a: not a file; choose another --output");
-  CHECK(entries(folder) == 1);
+  const std::string path = folder.write("a", "old");
+  rlimit before{};
+  (void)getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit four{.rlim_cur = 4, .rlim_max = before.rlim_max};
+  (void)std::signal(SIGXFSZ, SIG_IGN);
+  (void)setrlimit(RLIMIT_FSIZE, &four);
+  CHECK_THROWS(write_atomically(path, pieces), "a: File too large; choose another --output");
+  (void)setrlimit(RLIMIT_FSIZE, &before);
+  CHECK(content_of(path) == "old" && entries(folder) == 1);
+}
+
+TEST(file, only_a_file_is_replaced) {
+  const ScratchFolder folder;
+  CHECK_THROWS(write_atomically(folder.path(), pieces), "not a file; choose another --output");
+  CHECK_THROWS(check_writable("/dev/null"), "not a file");
 }
 
 TEST(file, a_folder_that_is_missing) {
   const ScratchFolder folder;
   CHECK_THROWS(write_atomically(folder.file("no/a"), pieces), "No such file or directory");
   CHECK_THROWS(check_writable(folder.file("no/a")), "No such file or directory");
-  CHECK_THROWS(check_writable(folder.path()), "not a file");
-  CHECK_THROWS(check_writable("/dev/null"), "not a file");
   check_writable(folder.file("a"));
   check_writable("in-the-working-folder");
 }

@@ -40,6 +40,12 @@ TEST(measurement, a_nan_in_any_timed_output_is_seen) {
   CHECK(!later.output_finite && later.output_drift == 1.0);  // the drift itself stays a number
 }
 
+TEST(measurement, an_infinity_does_not_become_the_drift) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const Measurement result = measure_outputs({{1, 2}, {infinity, 3}}, 0, 2);
+  CHECK(!result.output_finite && result.output_drift == 1.0);
+}
+
 TEST(measurement, device_times_are_kept_beside) {
   const Measurement result = measure([] { return CallTime{.seconds = 2.0, .device_seconds = 1.0}; },
                                      [] { return std::span<const float>{}; }, 0, {.runs = 3});
