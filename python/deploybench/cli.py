@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import io
 import json
@@ -46,10 +47,12 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Of all verbs; each verb's module adds its own flags when it is the one that was asked for."""
-    top = Parser(prog="deploybench", description=(deploybench.__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    about = (deploybench.__doc__ or "").partition("\n")[0]
+    wide = functools.partial(argparse.HelpFormatter, max_help_position=16)  # the verbs' names on the line of their help
+    top = Parser(prog="deploybench", description=about, allow_abbrev=False, formatter_class=wide)
     top.add_argument("--version", action="version", version=f"deploybench {deploybench.__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     for verb, (module, _, does) in VERBS.items():
         sub = verbs.add_parser(verb, help=does, description=does, allow_abbrev=False)
         if verb in sys.argv[1:3]:

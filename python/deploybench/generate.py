@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import hashlib
 import importlib.util
 import json
 import os
 import resource
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from deploybench import weights
     from deploybench.images import Preprocessing
 
+CODE_BYTES = 4 << 20  # of an artifact beside its weights; a traced ResNet-50 has 0.6 MB
 SEED = 1  # of the input on which the saved file is compared with eager; not that of the weights
 RANDOM = (
     "notice: RANDOM WEIGHTS in {names}: torchvision's could not be had. Speed and parity are real, "
@@ -92,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     """Makes every artifact asked for; exit code 1 if one failed."""
     device = options.resolve_device(args.device)
     names = [routes.route(name.strip()).name for name in args.routes.split(",") if name.strip()]
+    if not names:
+        raise DeploybenchError("usage", f"--routes: names no route; there are {', '.join(routes.ROUTES)}")
     jobs = [
         Job(model, name, "fp32", device, args.weights, options.overrides(args), args.artifacts, args.force)
         for model in models.select(args.models)
@@ -108,14 +114,31 @@ def run(args: argparse.Namespace) -> int:
 
 def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
     """The outcome of each job, as they finish. `parallel` processes, one model in memory in each."""
-    if parallel == 1 or len(jobs) == 1:
+    parallel = min(parallel, len(jobs))
+    if parallel == 1:
         yield from map(attempt, jobs)
         return
     threads = max(1, options.usable_cpus() // parallel)
-    with ProcessPoolExecutor(parallel, get_context("spawn"), _set_threads, (threads,)) as pool:
-        futures: list[Future[Outcome]] = [pool.submit(attempt, job) for job in jobs]
+    pool = ProcessPoolExecutor(parallel, get_context("spawn"), _set_threads, (threads,))
+    try:
+        # Ctrl-C reaches every process of the terminal. Those of the pool inherit that they ignore it; this one ends them.
+        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            futures: dict[Future[Outcome], Job] = {pool.submit(attempt, job): job for job in jobs}
+        finally:
+            signal.signal(signal.SIGINT, heard)
         for future in as_completed(futures):
-            yield future.result()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield Outcome(futures[future], f"{futures[future].model.name}: a process died; use fewer --jobs")
+    except BaseException:
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        sweep(jobs[0].folder)
 
 
 def _set_threads(threads: int) -> None:
@@ -162,12 +185,26 @@ def _build(job: Job, source: weights.Source) -> tuple[nn.Module, Preprocessing, 
     key = (job.model, source, job.overrides, job.device)
     if not _last or _last[0] != key:
         _last.clear()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _users_code(job):
             warnings.simplefilter("ignore")  # a factory's own remarks
             preprocessing = job.overrides.preprocessing(job.model)
             module, sha256 = weights.build(job.model, source, preprocessing.crop)
         _last[:] = [key, module, preprocessing, sha256]
     return _last[1], _last[2], _last[3]
+
+
+@contextlib.contextmanager
+def _users_code(job: Job) -> Iterator[None]:
+    """What a model's own code raises, which may be anything, as the one line of this model's failure."""
+    from deploybench.routes.torchscript import first_line
+
+    try:
+        yield
+    except (DeploybenchError, MemoryError):
+        raise
+    except Exception as error:
+        what = f"{job.model.factory}: failed with {type(error).__name__}: {first_line(error)}"
+        raise DeploybenchError("runtime", f"{what}; mend the model, it must run on [N, 3, H, W]") from error
 
 
 def _existing(job: Job) -> Metadata | None:
@@ -183,9 +220,8 @@ def _existing(job: Job) -> Metadata | None:
 
 def fingerprint(job: Job) -> str:
     """Of all that an artifact is made from, save the weights that `auto` and `pretrained` find."""
-    origin = importlib.util.find_spec(job.model.factory.partition(":")[0]) if job.model.own else None
-    source = Path(origin.origin).read_bytes() if origin and origin.origin else b""
-    file = Path(job.weights).expanduser()
+    source = _source(job.model) if job.model.own else b""
+    file = Path(os.path.expanduser(job.weights))
     named = job.weights in ("auto", "pretrained", "random")
     parts = [
         deploybench.__version__, artifact.SCHEMA, version("torch"), version("torchvision"),
@@ -196,6 +232,15 @@ def fingerprint(job: Job) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def _source(model: Model) -> bytes:
+    """The file that holds a user's factory; empty where it is not found, which building the model says better."""
+    try:
+        spec = importlib.util.find_spec(model.factory.partition(":")[0])
+        return Path(spec.origin).read_bytes() if spec and spec.origin else b""
+    except (Exception, SystemExit):  # it imports the package of the module, whose code may raise anything
+        return b""
+
+
 def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: dict[str, str]) -> None:
     """Exports, loads again, compares with eager, and only then gives the file its name."""
     import torch
@@ -203,19 +248,18 @@ def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: di
     crop = preprocessing.crop
     generator = torch.Generator().manual_seed(SEED)
     images = torch.randn(2, 3, crop, crop, generator=generator).to(job.device)
-    with torch.inference_mode():
-        expected = module(images)
-    _check_output(job, expected)
+    images, expected = _eager(job, module, images)
     labels = job.overrides.labels(job.model, expected.shape[1])
     row = routes.route(job.route)
     with artifact.written_atomically(job.path) as partial:
-        for dynamic in (True, False):
+        for dynamic in (True, False) if len(images) > 1 else (False,):
             metadata = Metadata(
                 job.model.name, job.model.factory, job.route, row.capture, job.precision, job.device,
                 [1, 3, crop, crop], dynamic, expected.shape[1], labels, preprocessing.to_json(), weights,
                 version("torch"), version("torchvision"), deploybench.__version__,
                 datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), fingerprint(job),
             )  # fmt: skip
+            _reserve(partial, module)
             _export(job, module, images[:1], partial, metadata)
             reason = _differs(partial, metadata, images if dynamic else images[:1], expected)
             if not reason:
@@ -223,14 +267,47 @@ def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: di
         raise DeploybenchError("runtime", f"{job.model.name}: {job.route} is not equal to eager ({reason}); not kept")
 
 
+def _reserve(path: Path, module: nn.Module) -> None:
+    """Takes the disk space that the file will need, or raises OSError.
+
+    A disk that fills up while TorchScript is written ends the process: torch's writer throws again in its destructor.
+    """
+    import torch
+
+    size = sum(tensor.nbytes for tensor in module.state_dict().values() if isinstance(tensor, torch.Tensor))
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size + CODE_BYTES)
+
+
 def _export(job: Job, module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
     """Disk-full errors come out of torch as RuntimeError with a word from its zip writer; they become OSError again."""
+    from deploybench.routes.torchscript import first_line
+
     try:
         routes.route(job.route).export(module, example, path, metadata.to_json())
     except DeploybenchError as error:
         raise DeploybenchError(error.code, f"{job.model.name}: {error}") from error
     except RuntimeError as error:
         raise OSError(None, str(error).splitlines()[0][:160]) from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch's compiler, on code that it was not made for
+        what = f"cannot be captured ({type(error).__name__}: {first_line(error)})"
+        raise DeploybenchError("runtime", f"{job.model.name}: {what}; try --capture trace") from error
+
+
+def _eager(job: Job, module: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images that the module itself takes, all of them or only one at a time, and its answer on them."""
+    import torch
+
+    with torch.inference_mode(), _users_code(job):
+        try:
+            expected = module(images)
+        except RuntimeError:
+            images = images[:1]
+            expected = module(images)
+    _check_output(job, expected)
+    return images, expected
 
 
 def _check_output(job: Job, output: object) -> None:

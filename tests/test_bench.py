@@ -1,0 +1,220 @@
+"""Does `bench` alternate, compare, keep and resume as docs/measuring.md says? Through the real workers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Artifact, python, unavailable
+from deploybench import library_paths, paths, record, report
+
+SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1)
+
+
+def results_in(folder: Path) -> dict[str, Any]:
+    """The one results file in `folder`."""
+    (file,) = folder.glob("*.json")
+    return record.load(file)
+
+
+@pytest.fixture(scope="module")
+def finished(artifact: Artifact, artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A short run of both languages: the folder of its results and what it printed."""
+    if not (paths.CPP_BIN / "bench").exists():
+        unavailable("the C++ program is not built; make build")
+    folder = tmp_path_factory.mktemp("results")
+    done = python("bench", *SHORT, "--artifacts", artifacts, "--results", folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_rounds_alternate_and_nothing_is_thrown_away(finished: tuple[Path, str]) -> None:
+    results = results_in(finished[0])
+    order = [(run["round"], run["runner"]) for run in results["runs"]]
+    runners = ["python/eager", "python/script", "cpp/script"]
+    assert order == [(0, name) for name in runners] + [(1, name) for name in reversed(runners)]
+    for run in results["runs"]:
+        assert len(run["run_seconds"]) == 3, "six timed calls, spread over two rounds"
+        assert run["parity"]["ok"]
+        assert run["process_seconds"] > run["load_seconds"] + sum(run["warmup_seconds"]) + sum(run["run_seconds"])
+    assert len({run["input_crc32"] for run in results["runs"]}) == 1
+    assert results["complete"]
+
+
+def test_the_table_fits_a_terminal_and_tells_all(finished: tuple[Path, str]) -> None:
+    folder, printed = finished
+    table = printed.strip().splitlines()[:6]
+    assert all(len(line) <= 80 for line in table), printed
+    assert table[0].startswith("squeezenet1_1, batch 1, cpu, fp32, ")
+    assert "RANDOM weights" in table[0]
+    assert table[1].split() == [
+        "runner",
+        "median",
+        "p90",
+        "p99",
+        "img/s",
+        "load",
+        "call1",
+        "from",
+        "RSS",
+        "file",
+        "speed-up",
+    ]
+    assert [line.split()[0] for line in table[3:]] == ["python/eager", "python/script", "cpp/script"]
+    again = python("report", "--results", folder)
+    assert again.returncode == 0
+    assert again.stdout.strip().splitlines()[:6] == table
+    assert "| cpp/script" in next(folder.glob("*.md")).read_text(encoding="utf-8")
+
+
+def test_numbers_in_the_table_come_from_the_raw_calls() -> None:
+    """By hand: three rounds; the candidate takes half of eager's time in each."""
+
+    def run(runner: str, round: int, seconds: list[float]) -> dict[str, Any]:
+        return {
+            "model": "m", "runner": runner, "round": round, "run_seconds": seconds, "warmup_seconds": [1.0], "load_seconds": 0.25,
+            "batch_size": 4, "peak_rss_bytes": 300_000_000, "artifact_bytes": 5_000_000, "parity": {"ok": True, "reason": ""},
+        }  # fmt: skip
+
+    runs = [run("python/eager", n, [0.2, 0.2, 0.4]) for n in range(3)] + [
+        run("cpp/script", n, [0.1, 0.1, 0.2]) for n in range(3)
+    ]
+    results = {
+        "config": {"runners": ["python/eager", "cpp/script"], "batch_size": 4, "device": "cpu", "threads": 1},
+        "runs": runs,
+    }
+    cells = [line.split() for line in report.model_table(results, "m").splitlines()[3:]]
+    assert cells[0] == [
+        "python/eager",
+        "200.0",
+        "400",
+        "400",
+        "20.0",
+        "250",
+        "1000",
+        "2",
+        "300",
+        "5.00",
+        "1",
+        "baseline",
+    ]
+    assert cells[1] == [
+        "cpp/script",
+        "100.0",
+        "200",
+        "200",
+        "40.0",
+        "250",
+        "1000",
+        "2",
+        "300",
+        "5.00",
+        "2.00",
+        "2.00-2.00",
+    ]
+
+
+def test_no_parity_no_number(artifact: Artifact, artifacts: Path, tmp_path: Path) -> None:
+    """A script artifact with other weights than eager's, planted under the right name."""
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    shutil.copy(artifact("squeezenet1_1", "eager"), folder)
+    file = folder / artifact("squeezenet1_1", "script").name
+    plant = (
+        "import sys, torch\nextra = {'deploybench.json': ''}\nm = torch.jit.load(sys.argv[1], _extra_files=extra)\n"
+        "with torch.no_grad(): list(m.parameters())[-1].add_(torch.linspace(0, 1, 1000))\n"
+        "torch.jit.save(m, sys.argv[2], _extra_files=extra)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", plant, artifact("squeezenet1_1", "script"), file],
+        check=True,
+        timeout=120,
+    )
+    done = python("bench", *SHORT, "--runtimes", "python", "--artifacts", folder, "--results", tmp_path / "results")
+    assert done.returncode == 1
+    row = next(line for line in done.stdout.splitlines() if line.startswith("python/script"))
+    assert "no number" in row
+    assert "python/script: not equal to eager" in done.stdout
+
+
+def test_a_runner_that_fails_is_a_row(tmp_path: Path) -> None:
+    """A model that cannot be scripted: eager is measured, script says why not."""
+    (tmp_path / "odd.py").write_text(
+        "import torch\n\n\nclass Odd(torch.nn.Conv2d):\n    def forward(self, x):\n"
+        "        pool = lambda y: y.mean([2, 3])\n        return pool(super().forward(x))\n\n\n"
+        "def odd():\n    return Odd(3, 10, 3)\n"
+    )
+    flags = (
+        "--runtimes",
+        "python",
+        "--artifacts",
+        tmp_path,
+        "--results",
+        tmp_path / "results",
+        "--rounds",
+        2,
+        "--runs",
+        6,
+    )
+    more = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
+    done = python("bench", "--model", "odd:odd", "--weights", "random", *flags, env=more)
+    assert done.returncode == 1
+    assert "python/script: artifact_missing: odd: cannot be scripted" in done.stdout
+    assert any(line.startswith("python/eager") and "baseline" in line for line in done.stdout.splitlines())
+    failures = [run for run in results_in(tmp_path / "results")["runs"] if "error" in run]
+    assert [run["runner"] for run in failures] == ["python/script"] * 2
+
+
+def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: Path) -> None:
+    artifact("squeezenet1_1", "eager")
+    command = [sys.executable, "-m", "deploybench", "bench", *map(str, SHORT), "--runtimes", "python"]
+    command += ["--artifacts", str(artifacts), "--results", str(tmp_path)]
+    environment = {**library_paths.python_environment(), "PYTHONPATH": str(ROOT / "python")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)  # type: ignore[call-overload]
+    deadline = time.monotonic() + 120
+    while (
+        not (files := [file for file in tmp_path.glob("*.json") if file.stat().st_size])
+        or not record.load(files[0])["runs"]
+    ):
+        assert time.monotonic() < deadline, "no first run"
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "deploybench bench --resume" in errors
+    assert "Traceback" not in errors
+    kept = results_in(tmp_path)
+    assert 1 <= len(kept["runs"]) < 4
+    assert not kept["complete"]
+    done = python("bench", "--resume", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole = results_in(tmp_path)
+    assert whole["complete"]
+    assert whole["runs"][: len(kept["runs"])] == kept["runs"], "what was measured is not measured again"
+    assert sorted((run["runner"], run["round"]) for run in whole["runs"]) == [
+        (runner, round) for runner in ("python/eager", "python/script") for round in (0, 1)
+    ]
+
+
+def test_results_are_never_overwritten(tmp_path: Path) -> None:
+    files = [record.new_results_path(tmp_path) for _ in range(3)]
+    assert len(set(files)) == 3
+
+
+def test_another_environment_is_not_mixed_in(finished: tuple[Path, str], tmp_path: Path) -> None:
+    results = results_in(finished[0])
+    results["environment"]["torch"] = "1.0"
+    file = tmp_path / "theirs.json"
+    file.write_text(json.dumps(results), encoding="utf-8")
+    done = python("bench", "--resume", file)
+    assert done.returncode == 2
+    assert "another environment (torch was 1.0" in done.stderr

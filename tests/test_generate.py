@@ -1,0 +1,232 @@
+"""Does `generate` write artifacts that say all about themselves, only when needed, and never half of one?"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from conftest import Artifact, python
+from deploybench import artifact as artifacts_module
+from deploybench import models, options, weights
+from deploybench.generate import Job, attempt
+from PIL import Image
+
+# torch's DeprecationWarning on TorchScript, which docs/troubleshooting.md explains
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+
+MODELS = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self, classes=3, fixed=False, wrong=False):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 4, 3)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.linear = torch.nn.Linear(4, classes)
+        self.fixed, self.wrong = fixed, wrong
+
+    def forward(self, x):
+        x = self.norm(self.convolution(x)).mean([2, 3])
+        if self.fixed:
+            x = x.reshape(1, 4)
+        if self.wrong and torch.jit.is_scripting():
+            x = x + 0.01
+        return self.linear(x)
+
+
+def small():
+    return Net()
+
+
+def thousand():
+    return Net(1000)
+
+
+def unequal():
+    return Net(1000, wrong=True)
+
+
+def moody():
+    raise ValueError("not today")
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict[str, object]:
+    """An importable module `mine` with models of a user."""
+    (tmp_path / "mine.py").write_text(MODELS)
+    return {"env": {"PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"}}
+
+
+def job(name: str, folder: Path, route: str = "script", **more: object) -> Job:
+    fields = {
+        "precision": "fp32",
+        "device": "cpu",
+        "weights": "random",
+        "overrides": options.Overrides(),
+        "force": False,
+    }
+    return Job(models.find(name), route, folder=folder, **{**fields, **more})  # type: ignore[arg-type]
+
+
+def test_the_artifact_describes_itself(artifact: Artifact) -> None:
+    """Through plain zipfile and json, as a program without torch and without this package would read it."""
+    file = artifact("squeezenet1_1", "script")
+    with zipfile.ZipFile(file) as archive:
+        entry = next(name for name in archive.namelist() if name.endswith("extra/deploybench.json"))
+        about = json.loads(archive.read(entry))
+    assert about["labels"][281] == "tabby"
+    assert len(about["labels"]) == about["classes"] == 1000
+    assert about["input_shape"] == [1, 3, 224, 224]
+    assert about["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+    assert (about["model"], about["route"], about["capture"], about["device"]) == (
+        "squeezenet1_1",
+        "script",
+        "script",
+        "cpu",
+    )
+    assert about["weights"]["origin"] == "random"
+    assert len(about["weights"]["sha256"]) == 64
+    assert about["torch_version"] == torch.__version__
+    extra = {"deploybench.json": ""}
+    torch.jit.load(file, _extra_files=extra)  # and as TorchScript's own reader does
+    assert json.loads(extra["deploybench.json"]) == about
+
+
+def test_up_to_date_is_left_alone_and_what_changed_is_made_again(tmp_path: Path) -> None:
+    first = attempt(job("squeezenet1_1", tmp_path))
+    assert first.made
+    stamp = first.job.path.stat().st_mtime_ns
+    assert not attempt(job("squeezenet1_1", tmp_path)).made
+    assert first.job.path.stat().st_mtime_ns == stamp
+    for changed in (
+        job("squeezenet1_1", tmp_path, force=True),
+        job("squeezenet1_1", tmp_path, overrides=options.Overrides(resize=300)),
+        job("squeezenet1_1", tmp_path),  # back to the default
+    ):
+        assert attempt(changed).made
+    first.job.path.write_bytes(first.job.path.read_bytes()[:1000])  # broken: made again
+    assert attempt(job("squeezenet1_1", tmp_path)).made
+
+
+def test_one_model_that_fails_does_not_stop_the_others(tmp_path: Path, own: dict[str, object]) -> None:
+    out = tmp_path / "out"
+    done = python(
+        "generate",
+        "--models",
+        "mine:moody",
+        "mine:unequal",
+        "squeezenet1_1",
+        "--weights",
+        "random",
+        "--out",
+        out,
+        **own,
+    )
+    assert done.returncode == 1
+    assert "not today" in done.stderr
+    assert "unequal: script is not equal to eager" in done.stderr
+    assert [file.name for file in out.iterdir()] == ["squeezenet1_1.script-fp32-cpu.ts"], "and nothing half-written"
+
+
+def test_two_jobs_at_a_time_give_the_same_files(tmp_path: Path) -> None:
+    for jobs in (1, 2):
+        flags = ("--models", "squeezenet*", "--weights", "random", "--jobs", jobs, "--out", tmp_path / str(jobs))
+        assert python("generate", *flags).returncode == 0
+    for file in (tmp_path / "1").iterdir():
+        one, two = (torch.jit.load(tmp_path / folder / file.name).state_dict() for folder in ("1", "2"))
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def test_labels_of_an_own_model(tmp_path: Path, own: dict[str, object]) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("cat\ndog\nbird\n")
+    for model, labels, expected in (
+        ("small", [], ["class 0", "class 1", "class 2"]),
+        ("small", ["--labels", names], ["cat", "dog", "bird"]),
+        ("thousand", [], models.imagenet_labels()),
+    ):
+        flags = ("--model", f"mine:{model}", "--weights", "random", "--out", tmp_path, *labels)
+        done = python("generate", *flags, **own)
+        assert done.returncode == 0, done.stderr
+        assert artifacts_module.read_metadata(tmp_path / f"{model}.script-fp32-cpu.ts").labels == expected
+    photo = tmp_path / "photo.png"
+    Image.fromarray(numpy.zeros((40, 50, 3), numpy.uint8)).save(photo)
+    shown = python("infer", "--artifact", tmp_path / "small.script-fp32-cpu.ts", photo, "--top-k", 3, "--labels", names)
+    assert sorted(line.split()[1] for line in shown.stdout.splitlines()) == ["bird", "cat", "dog"]
+
+
+def test_leftovers_of_killed_runs_are_swept(tmp_path: Path) -> None:
+    dead = tmp_path / ".x.ts.999999999.partial"
+    alive = tmp_path / f".y.ts.{os.getpid()}.partial"
+    dead.touch()
+    alive.touch()
+    assert python("generate", "--models", "squeezenet1_1", "--weights", "random", "--out", tmp_path).returncode == 0
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_random_weights_are_announced_where_they_were_not_asked_for(tmp_path: Path) -> None:
+    """`auto` without a network: a proxy nobody listens at stands for it."""
+    nobody = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path / "cache")}
+    flags = ("generate", "--models", "squeezenet1_1", "--out", tmp_path)
+    done = python(*flags, env=nobody)
+    assert done.returncode == 0, done.stderr
+    assert "RANDOM WEIGHTS in squeezenet1_1" in done.stderr
+    assert "RANDOM" not in python(*flags, "--weights", "random").stderr
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_pretrained_weights_are_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real download against a local server that holds a file named as torchvision names its own, by its hash."""
+    source = models.import_torchvision().models.squeezenet1_1(weights=None)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    name = f"squeezenet1_1-{weights.sha256(tmp_path / 'weights.pth')[:8]}.pth"
+    (tmp_path / "weights.pth").rename(tmp_path / name)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    choice = models.default_weights(models.find("squeezenet1_1"))
+    monkeypatch.setattr(choice.value, "url", f"http://127.0.0.1:{server.server_address[1]}/{name}")
+    hub = torch.hub.get_dir()
+    try:
+        torch.hub.set_dir(str(tmp_path / "hub"))
+        first = attempt(job("squeezenet1_1", tmp_path, weights="auto"))
+        assert (first.error, first.made, first.origin) == ("", True, "pretrained")
+    finally:
+        server.shutdown()
+        server.server_close()
+    try:  # the server is gone: the cache serves
+        again = attempt(job("squeezenet1_1", tmp_path, weights="pretrained", force=True))
+        assert (again.error, again.origin) == ("", "pretrained")
+    finally:
+        torch.hub.set_dir(hub)
+    about = artifacts_module.read_metadata(first.job.path)
+    assert (about.weights["origin"], about.weights["name"]) == ("pretrained", "IMAGENET1K_V1")
+    found = torch.jit.load(first.job.path).state_dict()
+    torch.testing.assert_close(dict(found), dict(source.state_dict()), rtol=0, atol=0)
+
+
+def test_a_traced_model_of_one_batch_says_so(tmp_path: Path, own: dict[str, object]) -> None:
+    (tmp_path / "one.py").write_text("from mine import Net\n\n\ndef one():\n    return Net(1000, fixed=True)\n")
+    done = python(
+        "generate", "--model", "one:one", "--routes", "trace", "--weights", "random", "--out", tmp_path, **own
+    )
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "one.trace-fp32-cpu.ts"
+    assert artifacts_module.read_metadata(file).dynamic_batch is False
+    done = python("worker", "--artifact", file, "--batch-size", 2)
+    assert done.returncode == 1
+    assert "takes batches of 1 only" in done.stderr
