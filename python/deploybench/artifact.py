@@ -127,7 +127,9 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "factory": (_factory, "package.module:function"),
     "device": (lambda value: value in ("cpu", "cuda"), "cpu or cuda"),
     "input_shape": (
-        lambda value: isinstance(value, list) and len(value) == 4 and all(_whole(one, MAX_SIDE_PIXELS) for one in value),
+        lambda value: (
+            isinstance(value, list) and len(value) == 4 and all(_whole(one, MAX_SIDE_PIXELS) for one in value)
+        ),
         "[N, channels, height, width]",
     ),
     "dynamic_batch": (lambda value: isinstance(value, bool), "true or false"),

@@ -35,6 +35,10 @@ VERBS = {
 class Parser(argparse.ArgumentParser):
     """argparse, with errors of one line that end in the next command."""
 
+    def print_help(self, file: object = None) -> None:
+        """To stdout; argparse's own says nothing where that cannot be written."""
+        print(self.format_help(), end="")
+
     def error(self, message: str) -> NoReturn:
         """Raises the usage error; the worker, whose reader is a program, prints it as a record too."""
         error = DeploybenchError("usage", f"{message}; see {self.prog} --help")

@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--route", choices=list(routes.ROUTES), default="script", help="default script")
     options.add_weights(parser)
     parser.add_argument("--device", choices=["cpu", "cuda", "auto"], help="default: the artifact's, or cpu")
-    parser.add_argument("--threads", type=options.positive, metavar="N", help="intra-op threads (default: usable CPUs)")
+    parser.add_argument("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
     options.add_artifacts(parser)
-    parser.add_argument("--top-k", type=options.positive, default=5, metavar="K", help="how many classes (default 5)")
+    parser.add_argument("--top-k", type=options.positive, metavar="K", help="how many classes (default 5, or all)")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     parser.add_argument(
         "--strict", action="store_true", help="refuse an artifact of another torch version instead of warning"
@@ -41,13 +41,15 @@ def run(args: argparse.Namespace) -> int:
     path = args.artifact or _make(args)
     metadata = artifact.read_metadata(path)
     labels = options.read_labels(args.labels, metadata.classes) if args.labels else metadata.labels
-    if args.top_k > metadata.classes:
+    top_k = args.top_k or min(5, metadata.classes)
+    if top_k > metadata.classes:
         raise DeploybenchError(
             "usage", f"--top-k {args.top_k}: the model has {metadata.classes} classes; ask for fewer"
         )
     wish = None if args.device is None else options.resolve_device(args.device)
     worker.check_device(path, metadata, wish)
-    tensor = read_inputs(args.inputs, metadata)
+    tensor = read_inputs(args.inputs, path, metadata)
+    import numpy
     import torch
 
     torch.set_num_threads(args.threads or options.usable_cpus())
@@ -55,10 +57,14 @@ def run(args: argparse.Namespace) -> int:
     worker.check_batch(path, metadata, len(tensor))
     forward, _ = worker.load(path, metadata)
     with torch.inference_mode():
-        logits = forward(torch.from_numpy(tensor).to(metadata.device)).float().cpu().numpy()
+        logits = worker.answer(path, metadata, forward, torch.from_numpy(tensor).to(metadata.device))
+    if not numpy.isfinite(logits).all():
+        raise DeploybenchError(
+            "runtime", f"{paths.shown(path)}: its output holds NaN or infinity; check the weights it was made with"
+        )
     if metadata.weights["origin"] == "random":
         print("notice: random weights: the labels mean nothing (see docs/troubleshooting.md)", file=sys.stderr)
-    predictions = _predictions(logits, labels, args.top_k)
+    predictions = _predictions(logits, labels, top_k)
     if args.json:
         about = {
             "model": metadata.model, "artifact": str(path), "input": ", ".join(map(str, args.inputs)),
@@ -97,11 +103,18 @@ def _make(args: argparse.Namespace) -> Path:
     return job.path
 
 
-def read_inputs(inputs: list[Path], metadata: Metadata) -> Any:
-    """Photos through the artifact's own transform, or one tensor file as it is: float32 [N, 3, H, W]."""
+def read_inputs(inputs: list[Path], path: Path, metadata: Metadata) -> Any:
+    """Photos through the own transform of the artifact at `path`, or one tensor file as it is: float32 [N, 3, H, W]."""
     tensors = [path for path in inputs if path.suffix in (".npy", ".dat")]
     if tensors:
         if len(inputs) > 1:
             raise DeploybenchError("usage", f"{tensors[0]}: give either one tensor file or photos, not both")
         return tensor_file.read(tensors[0], *metadata.input_shape[2:])
-    return images.load_batch(inputs, images.Preprocessing.from_json(metadata.preprocessing))
+    preprocessing = images.Preprocessing.from_json(metadata.preprocessing, paths.shown(path))
+    if [preprocessing.crop] * 2 != metadata.input_shape[2:]:
+        raise DeploybenchError(
+            "artifact_invalid",
+            f"{paths.shown(path)}: preprocessing.crop {preprocessing.crop} is not its input's size "
+            f"{metadata.input_shape[2:]}; {artifact.REMAKE} {metadata.model} --force",
+        )
+    return images.load_batch(inputs, preprocessing)

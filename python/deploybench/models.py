@@ -125,7 +125,8 @@ def select(patterns: Iterable[str]) -> list[Model]:
             for model in map(find, found):
                 if chosen.setdefault(model.name, model) != model:
                     raise DeploybenchError(
-                        "usage", f"{model.factory}: its artifact's name is that of {chosen[model.name].factory}; name one"
+                        "usage",
+                        f"{model.factory}: its artifact's name is that of {chosen[model.name].factory}; name one",
                     )
     if not chosen:
         raise DeploybenchError("usage", "--models: names no model; all of them: deploybench list")

@@ -137,6 +137,7 @@ def _std(text: str) -> tuple[float, float, float]:
 def _three(text: str, least: float) -> tuple[float, float, float]:
     """Three numbers of at least `least`, each also as a fraction: 127/255."""
     from deploybench.images import MAX_NUMBER
+
     try:
         values = [float(a) / float(b or 1) for a, _, b in (part.partition("/") for part in text.split(","))]
         red, green, blue = values
@@ -190,7 +191,9 @@ def read_labels(file: Path, classes: int) -> list[str]:
     """The lines of `file`, exactly `classes` of them, none empty. Twin of cpp/deploybench/labels. Raises labels_invalid."""
 
     def invalid(what: str) -> DeploybenchError:
-        return DeploybenchError("labels_invalid", f"{file}: {what}; give a text file with {classes} lines, a label each")
+        return DeploybenchError(
+            "labels_invalid", f"{file}: {what}; give a text file with {classes} lines, a label each"
+        )
 
     try:
         text = file.read_text(encoding="utf-8")

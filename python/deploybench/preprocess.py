@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the tensor file and says its shape."""
     if args.out and args.out.suffix != f".{args.format}":
-        raise DeploybenchError("usage", f"{args.out}: a file of --format {args.format} ends in .{args.format}; rename it")
+        raise DeploybenchError(
+            "usage", f"{args.out}: a file of --format {args.format} ends in .{args.format}; rename it"
+        )
     if args.artifact:
         metadata = artifact.read_metadata(args.artifact)
         name = metadata.model

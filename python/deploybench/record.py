@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import os
 import platform
 import socket
 import statistics
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -122,32 +124,92 @@ def save(path: Path, results: dict[str, Any]) -> None:
         partial.write_text(json.dumps(results) + "\n", encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:  # as new_results_path made it
+                path.unlink()
         raise DeploybenchError(
             "output_unwritable",
             f"{shown(path)}: cannot be written ({error.strerror}); free space or choose --results FOLDER",
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def load(path: Path) -> dict[str, Any]:
     """The results in `path`. Raises input_missing or input_invalid."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        if results["schema"] != SCHEMA:
-            raise DeploybenchError(
-                "input_invalid",
-                f"{shown(path)}: has schema {results['schema']}, this program reads {SCHEMA}; run bench again",
-            )
-        results["runs"], results["config"], results["environment"]
     except FileNotFoundError:
         raise DeploybenchError(
             "input_missing", f"{shown(path)}: no such results file; make one with: make bench"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DeploybenchError(
             "input_invalid", f"{shown(path)}: not a results file ({error}); run bench again"
         ) from error
+    if why := _unsound(results):
+        raise DeploybenchError("input_invalid", f"{shown(path)}: not a results file ({why}); run bench again")
     return dict(results)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(_number(one) and one > 0 for one in value)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+# What a reader of results takes for granted, by part of the file: field -> check.
+Checks = dict[str, Callable[[Any], bool]]
+TEXT: Callable[[Any], bool] = lambda value: isinstance(value, str)  # noqa: E731 (a row of the table)
+TEXT_OR_NULL: Callable[[Any], bool] = lambda value: value is None or isinstance(value, str)  # noqa: E731
+CONFIG: Checks = {"runners": _texts, "device": TEXT, "threads": _number, "batch_size": _number}
+ENVIRONMENT: Checks = {
+    "cpus": _number, "load_average_1min": _number,
+    **dict.fromkeys(("host", "cpu", "gpu", "python", "torch", "torchvision", "libtorch"), TEXT_OR_NULL),
+}  # fmt: skip
+RUN: Checks = {"model": TEXT, "runner": TEXT, "round": _number}
+MEASURED: Checks = {
+    "run_seconds": lambda value: _numbers(value) and value != [],
+    "warmup_seconds": _numbers,
+    **dict.fromkeys(("batch_size", "load_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
+}
+FAILED: Checks = {"code": TEXT, "message": TEXT}
+PARITY: Checks = {"ok": lambda value: isinstance(value, bool), "reason": TEXT}
+
+
+def _unsound(results: object) -> str:
+    """What is wrong with the content of a results file, which anybody may have written or cut; empty when nothing is."""
+    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
+        schema = results.get("schema") if isinstance(results, dict) else None
+        return f"it has schema {str(schema)[:20]}, this program reads {SCHEMA}"
+    runs = results.get("runs")
+    if not isinstance(runs, list):
+        return "runs is no list"
+    parts: list[tuple[str, object, Checks]] = [
+        ("config", results.get("config"), CONFIG),
+        ("environment", results.get("environment"), ENVIRONMENT),
+    ]
+    for index, run in enumerate(runs):
+        where, fields = f"runs[{index}]", run if isinstance(run, dict) else {}
+        parts.append((where, run, RUN))
+        if "error" in fields:
+            parts.append((f"{where}.error", fields["error"], FAILED))
+        else:
+            parts.append((where, run, MEASURED))
+        if fields.get("parity") is not None:
+            parts.append((f"{where}.parity", fields["parity"], PARITY))
+    for where, part, checks in parts:
+        for field, check in checks.items():
+            if not isinstance(part, dict) or field not in part or not check(part[field]):
+                return f"{where}.{field} is not what bench writes"
+    return ""
 
 
 def latest(folder: Path) -> Path:

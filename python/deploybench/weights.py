@@ -127,7 +127,8 @@ def build(model: Model, source: Source, crop: int) -> tuple[nn.Module, str]:
         digest = sha256(source.file)
         if not digest.startswith(source.file.stem.rpartition("-")[2]):  # torch.hub checks it only after a download
             raise DeploybenchError(
-                "artifact_invalid", f"{source.file}: damaged, its sha256 begins with {digest[:8]}; delete it and try again"
+                "artifact_invalid",
+                f"{source.file}: damaged, its sha256 begins with {digest[:8]}; delete it and try again",
             )
         module = models.construct(model, crop, models.default_weights(model))
         return models.finish(model, module), digest

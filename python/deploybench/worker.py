@@ -4,6 +4,7 @@ clock, same record. It compares nothing and knows no other runner."""
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import platform
@@ -35,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--input", type=Path, metavar="FILE", help="tensor file; without it a seeded standard-normal input")
     add(
         "--batch-size",
-        type=options.positive,
+        type=options.batch,
         metavar="N",
         help="images a call, taken cyclically (default: the file's, or 1)",
     )
     add("--device", choices=["cpu", "cuda"], help="default: the artifact's")
-    add("--threads", type=options.positive, metavar="N", help="intra-op threads (default: usable CPUs)")
-    add("--interop-threads", type=options.positive, default=1, metavar="N", help="inter-op threads (default 1)")
+    add("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
+    add("--interop-threads", type=options.threads, default=1, metavar="N", help="inter-op threads (default 1)")
     add(
         "--warmup",
         type=options.count,
@@ -58,11 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="timed at least so long in sum (default 0)",
     )
     add(
-        "--max-seconds", type=options.seconds, default=60.0, metavar="S", help="no longer than this in sum (default 60)"
+        "--max-seconds",
+        type=options.some_seconds,
+        default=60.0,
+        metavar="S",
+        help="no longer than this in sum (default 60)",
     )
     add(
         "--seed",
-        type=options.count,
+        type=options.seed,
         default=0,
         metavar="N",
         help="of the input that is made without --input (default 0)",
@@ -102,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """The record of one run."""
-    if args.max_seconds <= 0:
-        raise DeploybenchError("usage", "--max-seconds: must be above 0; see deploybench worker --help")
+    if args.output:
+        check_writable(args.output)
     metadata = artifact.read_metadata(args.artifact)
     device = check_device(args.artifact, metadata, args.device)
     import torch
@@ -114,12 +119,25 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     images = batch(args, metadata)
     with torch.inference_mode():
         forward, load_seconds = load(args.artifact, metadata)
-        measured = time_calls(forward, torch.from_numpy(images).to(device), args)
+        measured = time_calls(forward, torch.from_numpy(images).to(device), args, metadata)
     if args.output:
         from deploybench import tensor_file
 
         tensor_file.write_array(args.output, measured.output)
     return to_record(args, metadata, images, load_seconds, measured, warnings)
+
+
+def check_writable(path: Path) -> None:
+    """Refuses an --output that cannot be written before the work is done instead of after. Raises output_unwritable."""
+    try:
+        artifact.refuse_special(path)
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            path.parent.stat()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if not path.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        raise DeploybenchError("output_unwritable", f"{path}: {error.strerror}; choose another --output") from error
 
 
 def check_device(path: Path, metadata: Metadata, wish: str | None) -> str:
@@ -161,7 +179,10 @@ def batch(args: argparse.Namespace, metadata: Metadata) -> numpy.ndarray:
         size = args.batch_size or 1
         check_batch(args.artifact, metadata, size)
         torch.manual_seed(args.seed)
-        return torch.randn(size, channels, height, width).numpy()
+        try:
+            return torch.randn(size, channels, height, width).numpy()
+        except RuntimeError as error:
+            raise _torch_error("--batch-size", error, metadata.model) from error
     images = tensor_file.read(args.input, height, width)
     size = args.batch_size or len(images)
     check_batch(args.artifact, metadata, size)
@@ -182,29 +203,52 @@ def load(path: Path, metadata: Metadata) -> tuple[routes.Forward, float]:
     """The artifact ready to be called, and the seconds it took."""
     if metadata.route == "eager" and metadata.factory.startswith("torchvision."):
         models.import_torchvision()  # as importing torch, a cost of the process, not of the artifact
+    if metadata.route not in routes.ROUTES:
+        raise DeploybenchError(
+            "artifact_invalid",
+            f"{shown(path)}: its route {metadata.route!r} is none of {', '.join(routes.ROUTES)}; {artifact.REMAKE} MODEL",
+        )
     start = time.perf_counter()
     try:
         metadata = artifact.read_metadata(path)
         forward = routes.route(metadata.route).load(path, metadata)
-    except (RuntimeError, OSError, EOFError) as error:
+    except DeploybenchError:
+        raise
+    except Exception as error:  # torch has a dozen words for a file that is damaged
         raise _torch_error(f"{shown(path)}: cannot be loaded", error, metadata.model) from error
     return forward, time.perf_counter() - start
 
 
-def _torch_error(what: str, error: Exception, model: str) -> DeploybenchError:
+def _torch_error(what: str, error: Exception, model: str, code: str = "artifact_invalid") -> DeploybenchError:
     from deploybench.routes.torchscript import first_line
 
-    if "out of memory" in str(error) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return DeploybenchError("out_of_memory", f"{what}: out of memory; use a smaller --batch-size or model")
-    return DeploybenchError(
-        "artifact_invalid", f"{what} ({first_line(error)}); deploybench generate --models {model} --force"
-    )
+    return DeploybenchError(code, f"{what} ({first_line(error)}); {artifact.REMAKE} {model} --force")
 
 
-def time_calls(forward: routes.Forward, images: torch.Tensor, args: argparse.Namespace) -> Measured:
+def answer(path: Path, metadata: Metadata, forward: routes.Forward, images: torch.Tensor) -> numpy.ndarray:
+    """What the artifact says to `images`: float32 [N, classes] on the host."""
+    try:
+        output = forward(images)
+    except Exception as error:  # a user's own module may raise anything
+        raise _torch_error(f"{shown(path)}: failed when run", error, metadata.model, "runtime") from error
+    return to_host(path, metadata, len(images), output)
+
+
+def to_host(path: Path, metadata: Metadata, size: int, output: object) -> numpy.ndarray:
+    """`output` as float32 [N, classes]. Raises artifact_invalid where it is anything else."""
+    import torch
+
+    if isinstance(output, torch.Tensor) and output.is_floating_point() and output.shape == (size, metadata.classes):
+        return output.float().cpu().numpy()
+    what = f"{shown(path)}: its output is not one tensor [N,{metadata.classes}]"
+    raise DeploybenchError("artifact_invalid", f"{what}; {artifact.REMAKE} {metadata.model} --force")
+
+
+def time_calls(forward: routes.Forward, images: torch.Tensor, args: argparse.Namespace, metadata: Metadata) -> Measured:
     """Warm-up calls, then timed ones. Between the two clock reads is `forward` alone, and on CUDA a synchronise."""
     import numpy
-    import torch
 
     call = _cuda_call(forward, images) if images.is_cuda else _cpu_call(forward, images)
     measured, first, spent = Measured(), None, 0.0
@@ -218,15 +262,17 @@ def time_calls(forward: routes.Forward, images: torch.Tensor, args: argparse.Nam
             measured.runs.append(seconds)
             measured.device.append(device_seconds)
             spent += seconds
-            measured.output = output.float().cpu().numpy()
+            measured.output = to_host(args.artifact, metadata, len(images), output)
             measured.finite = measured.finite and bool(numpy.isfinite(measured.output).all())
             first = measured.output if first is None else first
             if not numpy.array_equal(first, measured.output):
                 measured.drift = max(measured.drift, float(numpy.nan_to_num(abs(first - measured.output)).max()))
             if spent >= args.max_seconds and len(measured.runs) >= LEAST_RUNS:
                 break
-    except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
-        raise _torch_error(f"{shown(args.artifact)}: failed when run", error, "MODEL") from error
+    except DeploybenchError:
+        raise
+    except Exception as error:  # a user's own module may raise anything
+        raise _torch_error(f"{shown(args.artifact)}: failed when run", error, metadata.model, "runtime") from error
     return measured
 
 
