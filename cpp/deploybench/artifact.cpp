@@ -1,3 +1,5 @@
+// The one source that includes LibTorch: a second would cost another 13 s a build, which is why this one runs over 200
+// lines.
 #include "deploybench/artifact.hpp"
 
 #include <ATen/Context.h>
@@ -15,26 +17,13 @@
 #include <utility>
 
 #include "deploybench/file.hpp"
+#include "deploybench/torch_text.hpp"
 
 namespace deploybench {
 namespace {
 
 constexpr const char* generate_command = "make it with `deploybench generate --models MODEL`";
 constexpr const char* metadata_record = "extra/deploybench.json";
-
-// The line of a torch message that says what happened. An error inside TorchScript comes as a traceback of model code
-// with the reason in its last line, "RuntimeError: ..."; any other has the reason first and the C++ stack, which helps
-// nobody, below.
-std::string essence(const std::string& message) {
-  const std::size_t reason = message.rfind("\nRuntimeError: ");
-  const std::string line = reason == std::string::npos ? message : message.substr(reason + 15);
-  return line.substr(0, line.find('\n'));
-}
-
-bool is_memory_shortage(const std::string& message) {
-  return message.find("can't allocate memory") != std::string::npos ||
-         message.find("out of memory") != std::string::npos;
-}
 
 [[noreturn]] void rethrow(const std::string& path, Code code, const std::string& message) {
   if (is_memory_shortage(message)) {
@@ -59,26 +48,9 @@ auto guarded(const std::string& path, Code code, const Work& work) {
   }
 }
 
-// "TORCH_VERSION=2.13.0" and "CUDA_VERSION=13.0" (or none) as the library itself states them: the headers'
-// TORCH_VERSION would be that of the build, not of what was loaded.
-std::string build_setting(const std::string& config, const std::string& key) {
-  const std::size_t found = config.find(" " + key + "=");
-  if (found == std::string::npos) return "";
-  const std::size_t begin = found + key.size() + 2;
-  return config.substr(begin, config.find(',', begin) - begin);
-}
-
-// The local part as wheels are named: "13.0" -> "+cu130", no CUDA -> "+cpu".
-std::string running_version() {
-  const std::string config = at::show_config();
-  std::string cuda = build_setting(config, "CUDA_VERSION");
-  std::erase(cuda, '.');
-  return build_setting(config, "TORCH_VERSION") + (cuda.empty() ? "+cpu" : "+cu" + cuda);
-}
-
 void check_cuda(const std::string& path) {
   if (torch::cuda::is_available()) return;
-  const std::string version = running_version();
+  const std::string version = version_from_config(at::show_config());
   if (version.ends_with("+cpu")) {
     throw Error(Code::device_unavailable, path, "needs CUDA, but LibTorch " + version + " is a CPU build",
                 "`make libtorch VARIANT=auto` takes a CUDA build where there is an NVIDIA driver, then `make build`");
@@ -200,7 +172,7 @@ RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, E
     at::set_num_interop_threads(static_cast<int>(interop_threads));
     if (executor == Executor::simple) torch::jit::setGraphExecutorOptimize(false);
     // The second count is an int or a size_t, by torch's version.
-    return RuntimeInfo{running_version(), at::get_cpu_capability(), at::get_num_threads(),
+    return RuntimeInfo{version_from_config(at::show_config()), at::get_cpu_capability(), at::get_num_threads(),
                        static_cast<std::int64_t>(at::get_num_interop_threads())};
   });
 }

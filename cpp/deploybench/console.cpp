@@ -10,6 +10,7 @@
 #include "deploybench/error.hpp"
 #include "deploybench/file.hpp"
 #include "deploybench/record.hpp"
+#include "deploybench/utf8.hpp"
 
 namespace deploybench {
 namespace {

@@ -1,7 +1,8 @@
 #include "deploybench/error.hpp"
 
-#include <algorithm>
 #include <array>
+
+#include "deploybench/utf8.hpp"
 
 namespace deploybench {
 
@@ -16,12 +17,6 @@ std::string_view code_name(Code code) {
 }
 
 int exit_status(Code code) { return code == Code::usage ? 2 : 1; }
-
-std::string one_line(std::string_view text) {
-  std::string line(text);
-  std::ranges::replace_if(line, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
-  return line;
-}
 
 Error::Error(Code code, std::string_view subject, std::string_view problem, std::string_view remedy)
     : std::runtime_error(one_line(std::string(subject) + ": " + std::string(problem) + "; " + std::string(remedy))),

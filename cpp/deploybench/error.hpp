@@ -29,10 +29,7 @@ std::string_view code_name(Code code);
 // 2 for a wrong command line, 1 for everything else.
 int exit_status(Code code);
 
-// The text on one line: control characters, which a file name or a library's message may hold, become spaces.
-std::string one_line(std::string_view text);
-
-// what() is "<subject>: <problem>; <remedy>", on one line.
+// what() is "<subject>: <problem>; <remedy>", on one line: a file name or a library's message may hold anything.
 class Error : public std::runtime_error {
  public:
   Error(Code code, std::string_view subject, std::string_view problem, std::string_view remedy);

@@ -3,15 +3,29 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <thread>
 
 namespace deploybench {
+namespace {
 
-std::int64_t usable_cpus() {
+std::int64_t cpus_by_affinity() {
   cpu_set_t cpus;
   if (sched_getaffinity(0, sizeof cpus, &cpus) == 0) return std::max(1, CPU_COUNT(&cpus));
   return std::max(1U, std::thread::hardware_concurrency());  // more than the 1,024 CPUs of a cpu_set_t
+}
+
+}  // namespace
+
+std::int64_t usable_cpus() {
+  const std::int64_t cpus = cpus_by_affinity();
+  // "150000 100000" is 1.5 CPUs' worth of time a period, "max 100000" no quota. Halves round to even, as in Python.
+  std::ifstream limit("/sys/fs/cgroup/cpu.max");
+  double quota = 0;
+  double period = 0;
+  if (!(limit >> quota >> period) || period <= 0) return cpus;
+  return std::max(std::int64_t{1}, std::min(cpus, static_cast<std::int64_t>(std::nearbyint(quota / period))));
 }
 
 // VmHWM and not getrusage's ru_maxrss: that one survives exec, so a worker started by a large Python process would

@@ -6,7 +6,7 @@
 
 namespace deploybench {
 
-// CPUs this process may run on (sched_getaffinity), at least 1.
+// CPUs this process may use, at least 1: its affinity, and the cgroup's quota where there is one.
 std::int64_t usable_cpus();
 
 // Largest resident set so far, in bytes; 0 where /proc does not say.

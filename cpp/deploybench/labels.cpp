@@ -1,8 +1,10 @@
 #include "deploybench/labels.hpp"
 
 #include <sstream>
+#include <utility>
 
 #include "deploybench/file.hpp"
+#include "deploybench/utf8.hpp"
 
 namespace deploybench {
 
@@ -11,7 +13,9 @@ std::vector<std::string> read_labels(const std::string& path, std::int64_t class
   const FileBlame blame{Code::labels_invalid, Code::labels_invalid,
                         "give --labels a text file with " + std::to_string(classes) + " lines, one label each"};
   if (checked_size(path, blame) > most_bytes) throw Error(blame.invalid, path, "larger than 16 MiB", blame.remedy);
-  std::istringstream stream(read_prefix(path, most_bytes, blame));
+  std::string text = read_prefix(path, most_bytes, blame);
+  if (!is_utf8(text)) throw Error(blame.invalid, path, "is not UTF-8 text", blame.remedy);
+  std::istringstream stream(std::move(text));
   std::vector<std::string> labels;
   for (std::string line; std::getline(stream, line);) {
     if (line.ends_with('\r')) line.pop_back();

@@ -66,6 +66,34 @@ std::vector<float> read_values(const std::string& path, std::uint64_t offset, st
   return values;
 }
 
+// Where a file's values begin, in bytes, and how many images they are.
+struct Layout {
+  std::uint64_t offset = 0;
+  std::uint64_t images = 0;
+};
+
+Layout npy_layout(const std::string& path, std::uint64_t size, std::span<const std::int64_t> image,
+                  std::uint64_t image_bytes) {
+  NpyHeader header;
+  try {
+    header = parse_npy_header(read_prefix(path, npy_header_bytes, blame()));
+  } catch (const std::invalid_argument& problem) {
+    refuse(path, problem.what());
+  }
+  const std::uint64_t images = checked_images(header, image, path);
+  check_npy_size(size - header.data_offset, images, image_bytes, path);
+  return {header.data_offset, images};
+}
+
+Layout dat_layout(const std::string& path, std::uint64_t size, std::span<const std::int64_t> image,
+                  std::uint64_t image_bytes) {
+  if (size % image_bytes != 0) {
+    refuse(path, "its " + std::to_string(size) + " bytes are no whole number of " + shape_text(image) +
+                     " float32 images of " + std::to_string(image_bytes) + " bytes");
+  }
+  return {0, size / image_bytes};
+}
+
 }  // namespace
 
 TensorFile read_tensor_file(const std::string& path, const std::array<std::int64_t, 3>& image) {
@@ -73,27 +101,9 @@ TensorFile read_tensor_file(const std::string& path, const std::array<std::int64
   const auto image_values = static_cast<std::uint64_t>(image[0] * image[1] * image[2]);
   const std::uint64_t image_bytes = image_values * sizeof(float);
   const std::filesystem::path extension = std::filesystem::path(path).extension();
-  std::uint64_t offset = 0;
-  std::uint64_t images = 0;
-  if (extension == ".npy") {
-    NpyHeader header;
-    try {
-      header = parse_npy_header(read_prefix(path, npy_header_bytes, blame()));
-    } catch (const std::invalid_argument& problem) {
-      refuse(path, problem.what());
-    }
-    offset = header.data_offset;
-    images = checked_images(header, image, path);
-    check_npy_size(size - offset, images, image_bytes, path);
-  } else if (extension == ".dat") {
-    images = size / image_bytes;
-    if (size % image_bytes != 0) {
-      refuse(path, "its " + std::to_string(size) + " bytes are no whole number of " + shape_text(image) +
-                       " float32 images of " + std::to_string(image_bytes) + " bytes");
-    }
-  } else {
-    refuse(path, "a tensor file ends in .npy or .dat");
-  }
+  if (extension != ".npy" && extension != ".dat") refuse(path, "a tensor file ends in .npy or .dat");
+  const auto layout = extension == ".npy" ? npy_layout : dat_layout;
+  const auto [offset, images] = layout(path, size, image, image_bytes);
   return {static_cast<std::int64_t>(images), read_values(path, offset, images * image_values)};
 }
 
