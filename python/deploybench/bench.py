@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, library_paths, models, options, paths, record, report, routes
+from deploybench import artifact, library_paths, models, options, paths, record, report, routes, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -29,7 +29,20 @@ BASELINE = "python/eager"
 # Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
 WORKER_FLAGS = ("batch_size", "threads", "interop_threads", "warmup", "min_seconds", "max_seconds")
 DRIFT = 1e-3  # of the largest |logit|: the last output is held to parity.TOLERANCES, the others to it within this
+CLEANING_SECONDS = 10  # torch does not hear Ctrl-C while it writes a file, and the largest artifact has 1.3 GB
 INTERRUPTED = (128 + signal.SIGINT, -signal.SIGINT)  # Ctrl-C reaches the worker before it reaches us
+CONFIGURED = {
+    "models",
+    "runners",
+    "rounds",
+    "runs",
+    "generate",
+    "input",
+    "artifacts",
+    "device",
+    "strict",
+    *WORKER_FLAGS,
+}
 # What must be equal for a run to be resumed: runs of unlike machines do not mix.
 SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
 
@@ -90,10 +103,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="untimed calls at least in each round (default 10)",
     )
     add("--min-seconds", type=options.seconds, default=0.0, metavar="S", help="timed at least so long in each round")
-    add("--max-seconds", type=options.seconds, default=60.0, metavar="S", help="and no longer than this (default 60)")
-    add("--batch-size", type=options.positive, default=1, metavar="N", help="images a call (default 1)")
-    add("--threads", type=options.positive, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
-    add("--interop-threads", type=options.positive, default=1, metavar="N", help="default 1")
+    add(
+        "--max-seconds",
+        type=options.some_seconds,
+        default=60.0,
+        metavar="S",
+        help="and no longer than this (default 60)",
+    )
+    add("--batch-size", type=options.batch, default=1, metavar="N", help="images a call (default 1)")
+    add("--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
+    add("--interop-threads", type=options.threads, default=1, metavar="N", help="default 1")
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
     group = parser.add_argument_group("results")
@@ -122,8 +141,8 @@ def run(args: argparse.Namespace) -> int:
         record.save(path, results)
     results["complete"] = True
     record.save(path, results)
-    markdown = path.with_suffix(".md")
-    markdown.write_text(report.markdown(results), encoding="utf-8")
+    with artifact.written_atomically(path.with_suffix(".md")) as partial:
+        partial.write_text(report.markdown(results), encoding="utf-8")
     print("\n" + report.footer(results, path))
     return 0 if report.all_sound(results) else 1
 
@@ -133,13 +152,13 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     runners = choose_runners(args.runtimes, args.routes)
     if any(runner.startswith("cpp/") for runner in runners):
         _need_cpp()
-    if args.max_seconds <= 0:
-        raise DeploybenchError("usage", "--max-seconds: must be above 0; see deploybench bench --help")
-    if not args.input.exists():
+    if not args.input.is_file():
         raise DeploybenchError("input_missing", f"{args.input}: no such photo or tensor file; --input FILE")
     chosen = models.select(args.models)
-    if args.weights not in ("auto", "pretrained", "random") and len(chosen) > 1:
-        raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
+    if args.weights not in ("auto", "pretrained", "random"):
+        if len(chosen) > 1:
+            raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
+        weights.resolve(args.weights, chosen[0])
     config = {
         "models": [model.factory if model.own else model.name for model in chosen],
         "runners": [*runners, *(f"{runner}#2" for runner in runners)] if args.self_check else runners,
@@ -171,6 +190,11 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         was = ", ".join(f"{name} was {results['environment'][name]}, is {now[name]}" for name in unlike)
         raise DeploybenchError(
             "usage", f"{shown(path)}: made in another environment ({was}); run bench without --resume"
+        )
+    missing = ", ".join(sorted(CONFIGURED - results["config"].keys()))
+    if missing:
+        raise DeploybenchError(
+            "input_invalid", f"{shown(path)}: its config lacks {missing}; run bench without --resume"
         )
     results["runs"] = [run for run in results["runs"] if "error" not in run]
     results["complete"] = False
@@ -279,7 +303,7 @@ def _tensor(photo: Path, made: Path) -> Path:
 def _verb(arguments: list[str]) -> None:
     """Runs another verb in its own process, quietly. Raises its last error line."""
     command = [sys.executable, "-m", "deploybench", *arguments]
-    done = subprocess.run(command, env=library_paths.python_environment(), capture_output=True, text=True)
+    done = _captured(command, library_paths.python_environment())
     if done.returncode in INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
@@ -288,6 +312,22 @@ def _verb(arguments: list[str]) -> None:
         raise DeploybenchError(
             "runtime", errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}"
         )
+
+
+def _captured(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run, which kills an interrupted child after 0.25 s: too soon to remove its half-made artifact."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
+        try:
+            out, err = process.communicate()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # where it was this process alone that was told
+            try:
+                process.wait(CLEANING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def run_worker(case: Case, runner: str, config: dict[str, Any], output: Path) -> record.Record:
@@ -309,7 +349,7 @@ def run_worker(case: Case, runner: str, config: dict[str, Any], output: Path) ->
     environment = library_paths.cpp_environment() if runtime == "cpp" else library_paths.python_environment()
     output.unlink(missing_ok=True)
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = _captured(command, environment)
     seconds = time.perf_counter() - start
     if done.returncode in INTERRUPTED:
         raise KeyboardInterrupt

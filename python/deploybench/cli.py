@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from types import FrameType
 from typing import NoReturn
 
 import deploybench
@@ -30,6 +31,9 @@ VERBS = {
     "matrix": ("matrix", False, "load, run and compare every model by every route in both languages"),
     "worker": ("worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
 }
+
+
+INTERRUPTED_EXIT = 128 + signal.SIGINT  # what a shell says of a program that Ctrl-C ended
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Runs the verb; the exit code. 2 for usage, 1 for other failures, 130 for Ctrl-C."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else we were told to ignore it, as by nohup
+            signal.signal(signal.SIGINT, _interrupt)
         code = _run()
         if sys.stdout is not None:  # None where the caller closed it
             sys.stdout.flush()
@@ -74,7 +80,7 @@ def main() -> int:
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the leaving
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED_EXIT
     except BrokenPipeError:  # `| head`: not our failure, and nothing more can be said
         _drop_stdout()
         return 1
@@ -85,6 +91,19 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         _flush_or_drop()
         return error.exit_code
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Ctrl-C: KeyboardInterrupt, save while torch is being imported, which catches it and goes on with half a numpy.
+
+    Nothing of ours is open then, and the program ends on the spot.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") in ("torch", "torchvision", "numpy"):
+            os.write(2, b"interrupted\n")
+            os._exit(INTERRUPTED_EXIT)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _run() -> int:

@@ -108,7 +108,9 @@ def read_inputs(inputs: list[Path], path: Path, metadata: Metadata) -> Any:
     tensors = [path for path in inputs if path.suffix in (".npy", ".dat")]
     if tensors:
         if len(inputs) > 1:
-            raise DeploybenchError("usage", f"{tensors[0]}: give either one tensor file or photos, not both")
+            raise DeploybenchError(
+                "usage", f"{tensors[0]}: goes alone; give either one tensor file or photos, not both"
+            )
         return tensor_file.read(tensors[0], *metadata.input_shape[2:])
     preprocessing = images.Preprocessing.from_json(metadata.preprocessing, paths.shown(path))
     if [preprocessing.crop] * 2 != metadata.input_shape[2:]:

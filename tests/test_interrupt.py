@@ -1,0 +1,291 @@
+"""Does Ctrl-C end every program at once, at any moment, with nothing half-made left and what was measured kept?
+
+The moments are not guessed by a clock, which would be another moment on a slower machine: each waits until something can
+be seen from outside (a library that is mapped, a file that is there), and sends SIGINT to the whole process group, as a
+terminal does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS, ROOT, Artifact, native, python
+from deploybench import library_paths, paths
+
+PATIENCE = 120  # seconds until a moment comes; a machine with other things to do is slow
+AT_ONCE = 15  # seconds until the program has ended; torch does not listen while it writes a file or loads a library
+# A user's model that is slow where the moment is: `heavy` while it is built, the module while it runs.
+SLOW = """
+import time
+from torch import nn
+
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 10)
+
+    def forward(self, x):
+        return self.head(x.mean((2, 3)))
+
+
+def sleeps():
+    open("building", "w").close()
+    time.sleep(60)
+
+
+def heavy():
+    model = Slow()
+    model.spare = nn.Linear(8000, 8000)  # 256 MB: time enough to see the file grow
+    return model
+"""
+
+Moment = Callable[[int], bool]  # of the process id: whether it has come
+
+
+def mapped(library: str) -> Moment:
+    """The program, or one that it started, has this library in its memory."""
+
+    def come(pid: int) -> bool:
+        for process in family(pid):
+            try:
+                if library in Path("/proc", str(process), "maps").read_text(encoding="utf-8", errors="replace"):
+                    return True
+            except OSError:
+                continue  # it has ended
+        return False
+
+    return come
+
+
+def family(pid: int) -> Iterator[int]:
+    """The process and all below it."""
+    yield pid
+    try:
+        children = Path("/proc", str(pid), "task", str(pid), "children").read_text(encoding="ascii").split()
+    except OSError:
+        return
+    for child in children:
+        yield from family(int(child))
+
+
+def exists(folder: Path, pattern: str) -> Moment:
+    return lambda pid: any(folder.glob(pattern))
+
+
+def runs_in(folder: Path, count: int) -> Moment:
+    """A results file holds so many runs."""
+
+    def come(pid: int) -> bool:
+        texts = [file.read_text(encoding="utf-8") for file in folder.glob("*.json")]
+        return any(text and len(json.loads(text)["runs"]) >= count for text in texts)
+
+    return come
+
+
+def interrupt(
+    command: list[object], moment: Moment, folder: Path, whom: str = "group"
+) -> subprocess.CompletedProcess[str]:
+    """Starts the command in `folder`, interrupts it when the moment has come, and returns how it ended."""
+    environment = {**library_paths.cpp_environment(), "PYTHONPATH": f"{ROOT / 'python'}:{folder}"}
+    if command[0] == sys.executable:
+        environment = {**library_paths.python_environment(environment), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        list(map(str, command)), cwd=folder, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not moment(process.pid):
+                assert process.poll() is None, f"ended before the moment came: {process.communicate()}"
+                assert time.monotonic() < deadline, "the moment did not come"
+                time.sleep(0.002)
+            if whom == "group":
+                os.killpg(process.pid, signal.SIGINT)
+            else:
+                process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=AT_ONCE)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    while group_lives(process.pid):
+        assert time.monotonic() < deadline, "somebody of the group is left"
+        time.sleep(0.01)
+    return subprocess.CompletedProcess(list(map(str, command)), process.returncode, out, err)
+
+
+def group_lives(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def verb(*arguments: object) -> list[object]:
+    return [sys.executable, "-m", "deploybench", *arguments]
+
+
+def ended_well(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    assert done.returncode == 128 + signal.SIGINT, f"{done.returncode}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert "interrupted" in done.stderr.splitlines()[-1], done.stderr
+    left = [
+        str(file) for file in folder.rglob("*") if file.name.endswith((".partial", ".tmp")) or ".json." in file.name
+    ]
+    assert left == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "slow_module.py").write_text(SLOW)
+    return tmp_path
+
+
+@pytest.mark.parametrize("library", ["libtorch_cpu.so", "_multiarray_umath"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "--models", "squeezenet1_1", "--weights", "random", "--out", "artifacts"),
+        ("generate", "--models", "squeezenet1_*", "--weights", "random", "--out", "artifacts", "--jobs", "2"),
+        ("preprocess", PHOTOS[0], "--model", "squeezenet1_1", "--out", "x.npy"),
+        ("infer", PHOTOS[0], "--model", "squeezenet1_1", "--weights", "random", "--out", "artifacts"),
+        (
+            "bench",
+            "--models",
+            "squeezenet1_1",
+            "--runtimes",
+            "python",
+            "--artifacts",
+            "artifacts",
+            "--results",
+            "results",
+        ),
+    ],
+    ids=["generate", "generate by two", "preprocess", "infer", "bench"],
+)
+def test_while_torch_or_numpy_is_imported(arguments: tuple[object, ...], library: str, folder: Path) -> None:
+    ended_well(interrupt(verb(*arguments), mapped(library), folder), folder)
+    assert not list(folder.glob("artifacts/*"))
+    assert not (folder / "x.npy").exists()
+
+
+def test_generate_while_a_model_is_built(folder: Path) -> None:
+    command = verb("generate", "--model", "slow_module:sleeps", "--out", "artifacts")
+    ended_well(interrupt(command, exists(folder, "building"), folder), folder)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_generate_while_the_artifact_is_written(jobs: int, folder: Path) -> None:
+    """What is finished is kept, and what is half-made goes. Then the same command makes the rest."""
+    models = "squeezenet1_1,slow_module:heavy"
+    command = verb("generate", "--models", models, "--weights", "random", "--out", "artifacts", "--jobs", jobs)
+    ended_well(interrupt(command, exists(folder, "artifacts/.heavy.*.partial"), folder), folder)
+    assert not (folder / "artifacts" / "heavy.script-fp32-cpu.ts").exists()
+
+
+def test_generate_by_two_in_the_midst(folder: Path) -> None:
+    """One of the two is ready and must stay, the other is still being built."""
+    command = verb(
+        "generate",
+        "--models",
+        "squeezenet1_1,slow_module:sleeps",
+        "--weights",
+        "random",
+        "--out",
+        "artifacts",
+        "--jobs",
+        2,
+    )
+    ready = exists(folder, "artifacts/squeezenet1_1.*.ts")
+    ended_well(interrupt(command, ready, folder), folder)
+    assert [file.name for file in (folder / "artifacts").iterdir()] == ["squeezenet1_1.script-fp32-cpu.ts"]
+
+
+@pytest.mark.parametrize("whom", ["group", "bench alone"])
+def test_bench_keeps_what_it_measured(whom: str, artifacts: Path, artifact: Artifact, folder: Path) -> None:
+    artifact("squeezenet1_1", "eager")
+    artifact("squeezenet1_1", "script")
+    runtimes = "python,cpp" if (paths.CPP_BIN / "bench").exists() else "python"
+    command = verb(
+        "bench", "--models", "squeezenet1_1", "--runtimes", runtimes, "--artifacts", artifacts, "--weights", "random",
+        "--results", folder, "--rounds", "20", "--runs", "20", "--warmup", "0",
+    )  # fmt: skip
+    ended_well(interrupt(command, runs_in(folder, 2), folder, whom), folder)
+    (file,) = folder.glob("*.json")
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert len(results["runs"]) >= 2
+    assert not results["complete"]
+    done = python("report", file)
+    assert done.returncode == 0, done.stderr
+    assert "not complete: deploybench bench --resume" in done.stdout
+
+
+def test_bench_while_it_generates(folder: Path) -> None:
+    """The half-made artifact is another process's, which bench must let clean up."""
+    command = verb(
+        "bench", "--model", "slow_module:heavy", "--runtimes", "python", "--routes", "script", "--weights", "random",
+        "--artifacts", "artifacts", "--results", "results",
+    )  # fmt: skip
+    ended_well(interrupt(command, exists(folder, "artifacts/.heavy.*.partial"), folder, "bench alone"), folder)
+
+
+def test_worker(artifact: Artifact, folder: Path) -> None:
+    command = verb(
+        "worker", "--artifact", artifact("squeezenet1_1", "script"), "--min-seconds", "100", "--output", "y.npy"
+    )
+    ended_well(interrupt(command, lambda pid: busy(pid, 4), folder), folder)
+    assert not (folder / "y.npy").exists()
+
+
+def busy(pid: int, seconds: float) -> bool:
+    """The process has used so much CPU time: it is past its imports, and measures."""
+    fields = Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > seconds
+
+
+def test_cpp_bench(artifact: Artifact, folder: Path) -> None:
+    """A signal that nobody handles ends a C++ program at once; the shell then says 130."""
+    native("bench", "--help")  # or skip
+    command = [paths.CPP_BIN / "bench", "--artifact", artifact("squeezenet1_1", "script"), "--min-seconds", "100"]
+    for moment in (mapped("libtorch_cpu.so"), lambda pid: busy(pid, 1.5)):
+        done = interrupt([*command, "--output", folder / "y.npy"], moment, folder)
+        assert done.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+        assert done.stdout == ""
+        assert [file.name for file in folder.iterdir()] == ["slow_module.py"]
+
+
+def test_cpp_infer(artifact: Artifact, tensor: Callable[[str], Path], folder: Path) -> None:
+    native("infer", "--help")
+    command = [paths.CPP_BIN / "infer", artifact("squeezenet1_1", "script"), tensor("squeezenet1_1")]
+    done = interrupt([*command], mapped("libtorch_cpu.so"), folder)
+    assert done.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert "Traceback" not in done.stderr
+
+
+def test_twice(folder: Path) -> None:
+    """An impatient user presses Ctrl-C again and again."""
+    command = verb("generate", "--model", "slow_module:sleeps", "--out", "artifacts")
+
+    def come(pid: int) -> bool:
+        if not (folder / "building").exists():
+            return False
+        for _ in range(3):
+            os.killpg(pid, signal.SIGINT)
+            time.sleep(0.001)
+        return True
+
+    try:
+        done = interrupt(command, come, folder)
+    except ProcessLookupError:
+        pytest.skip("it was quicker than we")
+    ended_well(done, folder)
