@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import importlib
 import importlib.util
 import re
@@ -83,6 +84,7 @@ class Model:
         return Deviation(why="")
 
 
+@functools.cache
 def names() -> list[str]:
     """The classifiers of the installed torchvision, sorted.
 
