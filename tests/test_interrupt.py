@@ -179,6 +179,24 @@ def test_while_torch_or_numpy_is_imported(arguments: tuple[object, ...], library
     assert not (folder / "x.npy").exists()
 
 
+def test_one_that_is_told_to_ignore_it_does(folder: Path) -> None:
+    """`nohup`, and what a script starts in its background: SIGINT is ignored from birth, and must stay so."""
+    command = [sys.executable, "-c", IGNORING, "list", "resnet18"]
+    environment = {**library_paths.python_environment(), "PYTHONPATH": str(ROOT / "python")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "resnet18", "")
+
+
+IGNORING = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from deploybench import cli, listing
+run = listing.run
+listing.run = lambda args: (os.kill(os.getpid(), signal.SIGINT), run(args))[1]
+raise SystemExit(cli.main())
+"""
+
+
 def test_generate_while_a_model_is_built(folder: Path) -> None:
     command = verb("generate", "--model", "slow_module:sleeps", "--out", "artifacts")
     ended_well(interrupt(command, exists(folder, "building"), folder), folder)

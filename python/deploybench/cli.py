@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Runs the verb; the exit code. 2 for usage, 1 for other failures, 130 for Ctrl-C."""
     try:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else we were told to ignore it, as by nohup
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background of a script
             signal.signal(signal.SIGINT, _interrupt)
         code = _run()
         if sys.stdout is not None:  # None where the caller closed it
