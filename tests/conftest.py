@@ -71,7 +71,9 @@ def artifact(artifacts: Path) -> Artifact:
         suffix = ".pth" if route == "eager" else ".ts"
         file = artifacts / f"{model}.{route}-fp32-cpu{suffix}"
         if not file.exists():
-            done = python("generate", "--models", model, "--routes", route, "--weights", "random", "--artifacts", artifacts)
+            done = python(
+                "generate", "--models", model, "--routes", route, "--weights", "random", "--artifacts", artifacts
+            )
             assert done.returncode == 0, done.stderr
         return file
 
