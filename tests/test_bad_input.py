@@ -474,6 +474,12 @@ def test_places_that_hold_no_artifact(program: str, place: Place, programs: dict
         refused(programs[program], (tmp_path,), 1, words, "--artifact", tmp_path / name, "--input", place.tensor)
 
 
+def test_a_route_that_nobody_knows(place: Place, programs: dict[str, Run], tmp_path: Path) -> None:
+    (tmp_path / "bad.ts").write_bytes(patched(place.script, route="onnx"))
+    words = ("bad.ts", "'onnx'", "eager, script, trace", "generate --models")
+    refused(programs[WORKER], (tmp_path,), 1, words, "--artifact", tmp_path / "bad.ts")
+
+
 def test_an_eager_artifact_is_for_python_only(place: Place) -> None:
     words = (str(place.eager), "Python only", "generate --models")
     refused(native, (place.folder,), 1, words, "bench", "--artifact", place.eager)
@@ -499,6 +505,14 @@ def test_bad_eager_artifacts(
     one_line_error(done, done.returncode, *words)
     assert done.returncode in (1, 2)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.skipif(CUDA, reason="this machine has CUDA")
+@pytest.mark.parametrize("verb", ["generate", "bench", "infer"])
+def test_verbs_on_cuda_where_there_is_none(verb: str, here: Run, tmp_path: Path) -> None:
+    flags = (verb, "--model", "squeezenet1_1", "--device", "cuda")
+    where = {"bench": ("--runtimes", "python", "--results", tmp_path)}.get(verb, ("--out", tmp_path))
+    refused(here, (tmp_path,), 1, ("--device cuda", "--device cpu"), *flags, *where)
 
 
 @pytest.mark.skipif(CUDA, reason="this machine has CUDA")
@@ -762,6 +776,10 @@ def test_what_is_required(here: Run, place: Place, tmp_path: Path) -> None:
         (lambda: native("infer", place.script, place.tensor, place.tensor), ("too many",)),
         (lambda: here("infer", "--artifact", place.script, place.tensor, place.photo), ("one tensor file", "not both")),
         (lambda: here("infer", "--model", "resnet18,resnet34", place.photo), ("--model", "name one")),
+        (lambda: here("infer", "--model", "resnet5O", place.photo), ("resnet5O", "did you mean", "resnet50")),
+        (lambda: here("infer", "--route", "onnx", place.photo), ("--route", "onnx", "script")),
+        (lambda: here("preprocess", "--model", "resnet*", place.photo), ("--model", "name one")),
+        (lambda: here("preprocess", "--format", "png", place.photo), ("--format", "npy")),
     ):
         refused(run, (tmp_path,), 2, words)
 
@@ -872,6 +890,10 @@ def test_bad_folders_for_artifacts(place: Place, here: Run, tmp_path: Path) -> N
         before = tree(tmp_path)
         one_line_error(here(*flags), 1, str(folder), "--out")
         assert tree(tmp_path) == before
+    pipe = tmp_path / "net.script-fp32-cpu.ts"
+    os.mkfifo(pipe)
+    one_line_error(here("generate", "--model", "sound_module:net", *place.make, "--out", tmp_path), 1, str(pipe))
+    assert pipe.is_fifo()
 
 
 def run_limited(program: str, place: Place, *arguments: object) -> Done:
@@ -918,6 +940,11 @@ def test_stdout_that_takes_nothing(place: Place) -> None:
             done = run(*arguments, **send)
             one_line_error(Done(done.args, done.returncode, "", done.stderr), 1, "No space left on device")
             assert len([line for line in done.stderr.splitlines() if not line.startswith("notice:")]) == 1, done.stderr
+        # a failure that is a record as well: the error is the failure's, not that of its record
+        for run, arguments in ((python, ("worker",)), (native, ("bench",))):
+            done = run(*arguments, "--artifact", "absent.ts", "--json", **send)
+            one_line_error(Done(done.args, done.returncode, "", done.stderr), 1, "absent.ts")
+            assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_stdout_that_is_closed(place: Place) -> None:
@@ -966,6 +993,7 @@ GENERATE: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("--model", "Siberian husky"), 2, ("Siberian husky", "deploybench list")),
     (("--model", "nothing*"), 2, ("nothing*", "deploybench list")),
     (("--model", ","), 2, ("--models", "deploybench list")),
+    (("--model", "sound_module:net,raises_on_import:net"), 2, ("sound_module:net", "raises_on_import:net", "name one")),
     (("--model", "../../etc/passwd"), 2, ("etc/passwd", "deploybench list")),
     (("--model", "sound_module:"), 2, ("sound_module:", "package.module:factory")),
     (("--model", ":net"), 2, (":net", "package.module:factory")),
@@ -1022,7 +1050,13 @@ def test_generate(
 def test_the_second_time_is_refused_too(place: Place, here: Run, tmp_path: Path) -> None:
     """Where an artifact of that name lies, other code looks at the factory first: whether it is up to date."""
     (tmp_path / "net.script-fp32-cpu.ts").write_bytes(place.script.read_bytes())
-    for factory in ("absent_module:net", "absent.module.deeper:net", "raises_on_import:net", "broken_syntax:net"):
+    package = place.folder / "raising_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('old licence')\n")
+    for factory in (
+        "absent_module:net", "absent.module.deeper:net", "raises_on_import:net", "broken_syntax:net",
+        "raising_package.module:net",
+    ):  # fmt: skip
         before = tree(tmp_path)
         one_line_error(here("generate", "--model", factory, *place.make, "--out", tmp_path), 1, factory)
         assert tree(tmp_path) == before

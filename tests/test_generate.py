@@ -102,6 +102,13 @@ def test_the_artifact_describes_itself(artifact: Artifact) -> None:
     assert json.loads(extra["deploybench.json"]) == about
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_no_warning_is_compiled_in(name: str, artifact: Artifact) -> None:
+    """torchvision's code warns in each scripted call of these two; a deployed program must not."""
+    modules = torch.jit.load(artifact(name, "script")).modules()
+    assert not [part for part in modules if hasattr(part, "code") and "warn" in part.code]
+
+
 def test_up_to_date_is_left_alone_and_what_changed_is_made_again(tmp_path: Path) -> None:
     first = attempt(job("squeezenet1_1", tmp_path))
     assert first.made

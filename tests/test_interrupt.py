@@ -179,6 +179,25 @@ def test_while_torch_or_numpy_is_imported(arguments: tuple[object, ...], library
     assert not (folder / "x.npy").exists()
 
 
+def test_a_torch_that_swallows_it(artifact: Artifact, folder: Path) -> None:
+    """As torch does that imports numpy, which then is half there: the error would be numpy's, about a second import."""
+    file = artifact("squeezenet1_1", "script")
+    (folder / "torch").mkdir()
+    (folder / "torch" / "__init__.py").write_text(SWALLOWING)
+    done = interrupt(verb("worker", "--artifact", file), exists(folder, "importing"), folder)
+    ended_well(done, folder)
+
+
+SWALLOWING = """
+import time
+open("importing", "w").close()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ImportError("cannot load module more than once per process")
+"""
+
+
 def test_one_that_is_told_to_ignore_it_does(folder: Path) -> None:
     """`nohup`, and what a script starts in its background: SIGINT is ignored from birth, and must stay so."""
     command = [sys.executable, "-c", IGNORING, "list", "resnet18"]

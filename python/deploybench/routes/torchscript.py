@@ -35,6 +35,7 @@ def export_script(module: nn.Module, example: torch.Tensor, path: Path, metadata
             scripted = torch.jit.script(module)
     except (RuntimeError, torch.jit.frontend.FrontendError, AttributeError, TypeError) as error:
         raise DeploybenchError("runtime", f"cannot be scripted ({first_line(error)}); try --capture trace") from error
+    _drop_warnings(scripted)
     _save(scripted, path, metadata)
 
 
@@ -49,6 +50,15 @@ def export_trace(module: nn.Module, example: torch.Tensor, path: Path, metadata:
     except (RuntimeError, TypeError) as error:
         raise DeploybenchError("runtime", f"cannot be traced ({first_line(error)}); mend the model") from error
     _save(traced, path, metadata)
+
+
+def _drop_warnings(scripted: torch.jit.ScriptModule) -> None:
+    """Takes `warnings.warn` out of the compiled code: it would speak on the stderr of the deployed program. GoogLeNet and
+    Inception warn in each call that they return a tuple, which they no longer do."""
+    for part in scripted.modules():
+        for name in part._c._method_names():  # type: ignore[operator, union-attr]
+            for node in part._c._get_method(name).graph.findAllNodes("aten::warn"):  # type: ignore[operator, union-attr]
+                node.destroy()
 
 
 def _save(module: torch.jit.ScriptModule, path: Path, metadata: str) -> None:
