@@ -926,7 +926,7 @@ def test_a_full_disk(place: Place, tmp_path: Path) -> None:
 def test_stdout_that_takes_nothing(place: Place) -> None:
     flags = ("--artifact", place.script, "--runs", "1", "--warmup", "0")
     with open("/dev/full", "w") as full:
-        send = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
+        send: dict[str, Any] = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
         rows: list[tuple[Run, tuple[object, ...]]] = [
             (python, ("list",)),
             (python, ("--help",)),

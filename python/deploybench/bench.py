@@ -126,10 +126,9 @@ def run(args: argparse.Namespace) -> int:
     """Measures every model; 1 if a runner failed or was not equal to eager, 130 if interrupted."""
     path, results = _resume(args) if args.resume is not None else _begin(args)
     config = results["config"]
-    names = [model if isinstance(model, str) else model["factory"] for model in config["models"]]
     stolen, ticks = record.cpu_ticks()
     try:
-        for model in models.select(names):
+        for model in models.select(config["models"]):
             _bench_model(model, path, results)
             print("\n" + report.model_table(results, model.name), flush=True)
     except KeyboardInterrupt:

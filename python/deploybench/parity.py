@@ -18,9 +18,7 @@ class Tolerance:
 
 
 TOLERANCES = {
-    ("fp32", "cpu"): Tolerance(
-        1e-5, 1e-4, "the order of sums differs between kernels"
-    ),
+    ("fp32", "cpu"): Tolerance(1e-5, 1e-4, "the order of sums differs between kernels"),
     ("fp32", "cuda"): Tolerance(2e-3, 5e-3, "cuDNN multiplies convolutions in TF32 (10 bits) unless told otherwise"),
 }
 

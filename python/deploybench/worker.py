@@ -4,6 +4,7 @@ clock, same record. It compares nothing and knows no other runner."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import os
@@ -96,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
         line = measure(args)
     except DeploybenchError as error:
         if args.json:
-            print(json.dumps(record.failure("python", str(args.artifact), error.code, str(error))))
+            with contextlib.suppress(OSError):  # a full disk or a closed pipe: the error itself is the news
+                print(json.dumps(record.failure("python", str(args.artifact), error.code, str(error))))
         raise
     if args.json:
         print(json.dumps(line))
