@@ -923,28 +923,28 @@ def test_a_full_disk(place: Place, tmp_path: Path) -> None:
         assert old.read_bytes() == b"old"
 
 
-def test_stdout_that_takes_nothing(place: Place) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_stdout_that_takes_nothing(unbuffered: str, place: Place) -> None:
+    """`> /dev/full`. Python finds out when it prints, or only when it ends, as PYTHONUNBUFFERED says."""
     flags = ("--artifact", place.script, "--runs", "1", "--warmup", "0")
+    absent = ("--artifact", "absent.ts", "--json")  # a failure that is a record as well: the error is the failure's
+    no_space, how = "No space left on device", {"env": {"PYTHONUNBUFFERED": unbuffered}}
+    rows: list[tuple[Run, tuple[object, ...], str, dict[str, Any]]] = [
+        (python, ("list",), no_space, how),
+        (python, ("--help",), no_space, how),
+        (python, ("generate", "--help"), no_space, how),
+        (python, ("worker", *flags, "--json"), no_space, how),
+        (python, ("worker", *absent), "absent.ts", how),
+        (native, ("bench", *flags), no_space, {}),
+        (native, ("bench", "--help"), no_space, {}),
+        (native, ("infer", place.script, place.tensor), no_space, {}),
+        (native, ("bench", *absent), "absent.ts", {}),
+    ]
     with open("/dev/full", "w") as full:
-        send: dict[str, Any] = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
-        rows: list[tuple[Run, tuple[object, ...]]] = [
-            (python, ("list",)),
-            (python, ("--help",)),
-            (python, ("generate", "--help")),
-            (python, ("worker", *flags, "--json")),
-            (native, ("bench", *flags)),
-            (native, ("bench", "--help")),
-            (native, ("infer", place.script, place.tensor)),
-        ]
-        for run, arguments in rows:
-            done = run(*arguments, **send)
-            one_line_error(Done(done.args, done.returncode, "", done.stderr), 1, "No space left on device")
+        for run, arguments, word, more in rows if not unbuffered else rows[:5]:
+            done = run(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE, **more)
+            one_line_error(Done(done.args, done.returncode, "", done.stderr), 1, word)
             assert len([line for line in done.stderr.splitlines() if not line.startswith("notice:")]) == 1, done.stderr
-        # a failure that is a record as well: the error is the failure's, not that of its record
-        for run, arguments in ((python, ("worker",)), (native, ("bench",))):
-            done = run(*arguments, "--artifact", "absent.ts", "--json", **send)
-            one_line_error(Done(done.args, done.returncode, "", done.stderr), 1, "absent.ts")
-            assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_stdout_that_is_closed(place: Place) -> None:
