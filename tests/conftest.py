@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))
 SHARED = ROOT.parent / "shared" / "data"  # real weights and photos, where they are there
 SECONDS = 600  # no program of ours hangs
+
+# A background job of a shell inherits SIGINT ignored, and so would every program that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Done = subprocess.CompletedProcess[str]
 

@@ -206,6 +206,8 @@ def test_pretrained_weights_are_downloaded_once(tmp_path: Path, monkeypatch: pyt
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     choice = models.default_weights(models.find("squeezenet1_1"))
+    monkeypatch.setattr("urllib.request._opener", None)  # it remembers the proxies of its first use
+    monkeypatch.setattr(weights, "_unreachable", {})
     monkeypatch.setattr(choice.value, "url", f"http://127.0.0.1:{server.server_address[1]}/{name}")
     hub = torch.hub.get_dir()
     try:

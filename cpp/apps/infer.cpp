@@ -19,8 +19,10 @@
 namespace deploybench {
 namespace {
 
-void check_top_k(std::int64_t top_k, std::int64_t classes) {
-  if (top_k <= classes) return;
+// How many classes to print: what was asked for, else five or all there are.
+std::int64_t checked_top_k(std::int64_t top_k, std::int64_t classes) {
+  if (top_k == 0) return std::min<std::int64_t>(5, classes);
+  if (top_k <= classes) return top_k;
   throw Error(Code::usage, "--top-k",
               "'" + std::to_string(top_k) + "' is more than the artifact's " + std::to_string(classes) + " classes",
               "give a smaller one");
@@ -61,10 +63,10 @@ void run(const InferOptions& options) {
   inference.warnings =
       version_warnings(options.artifact, metadata.torch_version, inference.runtime.torch_version, options.strict);
   for (const std::string& warning : inference.warnings) warn(warning);
-  check_top_k(options.top_k, metadata.classes);
+  const std::int64_t top_k = checked_top_k(options.top_k, metadata.classes);
   inference.labels = options.labels.empty() ? metadata.labels : read_labels(options.labels, metadata.classes);
   const TensorFile input = read_tensor_file(options.input, metadata.image_shape());
-  inference.predictions = predict(artifact, input, options.top_k, options.artifact);
+  inference.predictions = predict(artifact, input, top_k, options.artifact);
   if (metadata.weights_origin == "random")
     notice("random weights: the labels mean nothing (see docs/troubleshooting.md)");
   print(options.json ? inference_json(inference, metadata) + "\n" : text_of(inference));

@@ -66,7 +66,8 @@ CommandLine bench_line(BenchOptions& o) {
 CommandLine infer_line(InferOptions& o) {
   Group what = {
       "what is shown",
-      {{"--top-k", "K", "classes an image", "5", into_count(o.top_k, 1, std::numeric_limits<std::int32_t>::max())},
+      {{"--top-k", "K", "classes an image", "5, or all where there are fewer",
+        into_count(o.top_k, 1, std::numeric_limits<std::int32_t>::max())},
        {"--labels", "FILE", "one label a line, as many as there are classes", "the artifact's", into_text(o.labels)}}};
   return {"infer",
           "Classifies the images of a tensor file and prints the likeliest classes of each.",

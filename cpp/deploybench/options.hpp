@@ -31,9 +31,9 @@ struct BenchOptions : RuntimeOptions {
 };
 
 struct InferOptions : RuntimeOptions {
-  std::string input;  // tensor file
-  std::int64_t top_k = 5;
-  std::string labels;  // file with one label a line; empty: the artifact's
+  std::string input;       // tensor file
+  std::int64_t top_k = 0;  // 0 unless given: five, or all where there are fewer
+  std::string labels;      // file with one label a line; empty: the artifact's
 };
 
 // Both fill `options` from left to right, so that after a throw it holds what was read until then (the failure record
