@@ -119,7 +119,7 @@ def job(*needs: str, name: str | None = None) -> Callable[..., object]:
 @nox.session
 def python(session: nox.Session) -> None:
     """The environment with PyTorch."""
-    provide(session, "setuptools", *PYPROJECT["project"]["dependencies"], *groups("tests"), torch=True)
+    provide(session, "setuptools", *PYPROJECT["project"]["dependencies"], *groups("tests", "types"), torch=True)
 
 
 @nox.session
@@ -220,7 +220,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(requires=["python", "cpp"])
 def lint(session: nox.Session) -> None:
     """Check style, types and C++ with ruff, mypy, clang-format and clang-tidy."""
-    provide(session, *groups("lint", "nox"))
+    provide(session, *groups("lint"))
     build(session)
     sources = [
         str(file)
@@ -229,15 +229,8 @@ def lint(session: nox.Session) -> None:
     ]
     session.run("ruff", "check", "--config", "python/pyproject.toml", ".")
     session.run("ruff", "format", "--config", "python/pyproject.toml", "--check", ".")
-    session.run(
-        "mypy",
-        "--config-file",
-        "python/pyproject.toml",
-        "--python-executable",
-        program("python", "python"),
-        "python",
-        "tests",
-    )
+    mypy = [program("python", "python"), "-m", "mypy", "--config-file", "python/pyproject.toml"]
+    session.run(*mypy, "python", "tests", external=True)
     session.run("clang-format", "--dry-run", "-Werror", *sources)
     session.run("run-clang-tidy.py", "-p", "cpp/build", "-quiet", "-j", str(os.cpu_count()), silent=True)
 
@@ -246,5 +239,8 @@ def lint(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Renew python/constraints.txt: the newest packages that go with the torch and torchvision it names."""
     session.run(
-        "python", "python/lock.py", *groups("nox", "cpp", "tests", "lint"), *PYPROJECT["project"]["dependencies"]
+        "python",
+        "python/lock.py",
+        *groups("nox", "cpp", "tests", "types", "lint"),
+        *PYPROJECT["project"]["dependencies"],
     )

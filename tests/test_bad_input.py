@@ -476,6 +476,13 @@ def test_a_route_that_nobody_knows(place: Place, programs: dict[str, Run], tmp_p
     (tmp_path / "bad.ts").write_bytes(patched(place.script, route="onnx"))
     words = ("bad.ts", "'onnx'", "eager, script, trace", "generate --models")
     refused(programs[WORKER], (tmp_path,), 1, words, "--artifact", tmp_path / "bad.ts")
+    refused(programs[BENCH], (tmp_path,), 1, ("bad.ts", "eager script trace"), "--artifact", tmp_path / "bad.ts")
+
+
+@pytest.mark.parametrize("program", [WORKER, BENCH])
+def test_a_precision_that_nobody_knows(program: str, place: Place, programs: dict[str, Run], tmp_path: Path) -> None:
+    (tmp_path / "bad.ts").write_bytes(patched(place.script, precision="int3"))
+    refused(programs[program], (tmp_path,), 1, ("bad.ts", "precision", "fp32"), "--artifact", tmp_path / "bad.ts")
 
 
 def test_an_eager_artifact_is_for_python_only(place: Place) -> None:

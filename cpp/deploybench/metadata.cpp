@@ -120,8 +120,8 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   check_schema(fields, path);
   Metadata metadata;
   metadata.model = fields.text("model");
-  metadata.route = fields.text("route");
-  metadata.precision = fields.text("precision");
+  metadata.route = fields.choice("route", {"eager", "script", "trace"});
+  metadata.precision = fields.choice("precision", {"fp32"});
   metadata.device = fields.choice("device", {"cpu", "cuda"});
   metadata.input_shape = read_shape(fields);
   metadata.dynamic_batch = fields.flag("dynamic_batch");

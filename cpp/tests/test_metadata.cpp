@@ -63,6 +63,8 @@ TEST(metadata, wrong_types) {
   CHECK_THROWS(with("model", ""), "model is not a text");
   CHECK_THROWS(with("model", std::string(1025, 'x')), "model is not a text");
   CHECK_THROWS(with("device", "tpu"), "device is not one of cpu cuda");
+  CHECK_THROWS(with("route", "onnx"), "route is not one of eager script trace");
+  CHECK_THROWS(with("precision", "int3"), "precision is not one of fp32");
   CHECK_THROWS(with("dynamic_batch", 1), "dynamic_batch is not true or false");
   CHECK_THROWS(with("weights", "random"), "weights. is not an object");
   CHECK_THROWS(with("labels", {{"tench", 1}}), "labels is not a list of 2");

@@ -121,10 +121,11 @@ ORIGINS = ("pretrained", "file", "random")
 # What each field must be. Twin of parse_metadata in cpp/deploybench/metadata.
 CHECKS: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(
-        ("model", "route", "capture", "precision", "torch_version", "torchvision_version", "deploybench_version"),
+        ("model", "route", "capture", "torch_version", "torchvision_version", "deploybench_version"),
         (_text, "a text"),
     ),
     "factory": (_factory, "package.module:function"),
+    "precision": (lambda value: value == "fp32", "fp32"),
     "device": (lambda value: value in ("cpu", "cuda"), "cpu or cuda"),
     "input_shape": (
         lambda value: (

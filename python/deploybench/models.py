@@ -11,6 +11,7 @@ import fnmatch
 import functools
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -190,6 +191,8 @@ def construct(model: Model, crop: int, weights: Any = None) -> nn.Module:
         arguments["weights"] = weights
     if not model.own:
         import_torchvision()
+    elif os.getcwd() not in sys.path:  # `python -m deploybench` has it, the `deploybench` command has not
+        sys.path.insert(0, os.getcwd())
     module_name, _, function = model.factory.rpartition(":")
     # A user's module and factory may raise anything, and scripts that were no modules end in sys.exit.
     try:
