@@ -160,12 +160,13 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         weights.resolve(args.weights, chosen[0])
     config = {
         "models": [model.factory if model.own else model.name for model in chosen],
-        "runners": [*runners, *(f"{runner}#2" for runner in runners)] if args.self_check else runners,
+        # a pair of equal runners side by side: the less time between the two, the less else differs
+        "runners": [name for one in runners for name in (one, f"{one}#2")] if args.self_check else runners,
         "device": options.resolve_device(args.device) if args.device != "cpu" else "cpu",
         "generate": _generate_flags(args),
         **{name: getattr(args, name) for name in ("rounds", "runs", "strict", *WORKER_FLAGS)},
-        "input": str(args.input),
-        "artifacts": str(args.artifacts),
+        "input": shown(args.input),  # relative where it can be: results files travel
+        "artifacts": shown(args.artifacts),
     }
     path = record.new_results_path(args.results)
     results = {
