@@ -1,13 +1,18 @@
 # The menu. Each target is a nox session; the environments, the order and the rules are in noxfile.py.
-#   make bench MODELS=article DEVICE=cpu ARGS="--threads 1"     make libtorch VARIANT=cu130     make libtorch LIBTORCH=/folder
+#   make bench MODELS=article DEVICE=cpu ARGS="--threads 1"
+#   make bench ROUTES=all PRECISIONS=fp32,bf16
+#   make libtorch VARIANT=cu130     make libtorch LIBTORCH=/folder
 PYTHON ?= python3
 MODELS ?= resnet50
 DEVICE ?= cpu
+ROUTES ?=
+PRECISIONS ?=
 ARGS ?=
 OWN_NOX := .nox/own/bin/nox
 NOX := $(or $(shell command -v nox),$(OWN_NOX))
 SESSION = $(NOX) --error-on-missing-interpreters -s
-MODEL_FLAGS = --models $(MODELS) --device $(DEVICE) $(ARGS)
+MODEL_FLAGS = --models $(MODELS) --device $(DEVICE) $(if $(ROUTES),--routes $(ROUTES)) \
+  $(if $(PRECISIONS),--precisions $(PRECISIONS)) $(ARGS)
 LIBTORCH_FLAGS = $(if $(LIBTORCH),--path $(LIBTORCH)) $(if $(VARIANT),--variant $(VARIANT)) $(ARGS)
 
 .DEFAULT_GOAL := help

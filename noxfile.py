@@ -119,7 +119,9 @@ def job(*needs: str, name: str | None = None) -> Callable[..., object]:
 @nox.session
 def python(session: nox.Session) -> None:
     """The environment with PyTorch."""
-    provide(session, "setuptools", *PYPROJECT["project"]["dependencies"], *groups("tests", "types"), torch=True)
+    provide(
+        session, "setuptools", *PYPROJECT["project"]["dependencies"], *groups("tests", "types", "peers"), torch=True
+    )
 
 
 @nox.session
@@ -196,6 +198,17 @@ def bench(session: nox.Session) -> None:
     deploybench(session, "bench", *session.posargs)
 
 
+# The best ways of LibTorch in C++ and the peers, at both precisions that CPUs have.
+PANEL = "cpp/fused,cpp/aoti,python/onnxruntime,python/openvino,cpp/fused/bf16,cpp/aoti/bf16,python/openvino/bf16"
+
+
+@job("python", "cpp")
+def panel(session: nox.Session) -> None:
+    """Compare the best of C++ with ONNX Runtime and OpenVINO on 15 models (an hour or more)."""
+    build(session)
+    deploybench(session, "bench", "--models", "panel", "--runners", PANEL, *session.posargs)
+
+
 @job("python")
 def report(session: nox.Session) -> None:
     """Show the last results again."""
@@ -241,6 +254,6 @@ def lock(session: nox.Session) -> None:
     session.run(
         "python",
         "python/lock.py",
-        *groups("nox", "cpp", "tests", "types", "lint"),
+        *groups("nox", "cpp", "tests", "types", "lint", "peers"),
         *PYPROJECT["project"]["dependencies"],
     )

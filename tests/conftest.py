@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deploybench import library_paths, paths
+from deploybench import library_paths, paths, routes
 
 ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))
@@ -64,20 +64,19 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("artifacts")
 
 
-Artifact = Callable[[str, str], Path]
+Artifact = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def artifact(artifacts: Path) -> Artifact:
-    """artifact(model, route): the file, generated with random weights the first time it is asked for."""
+    """artifact(model, route, precision): the file, generated with random weights the first time it is asked for."""
 
-    def make(model: str, route: str = "script") -> Path:
-        suffix = ".pth" if route == "eager" else ".ts"
-        file = artifacts / f"{model}.{route}-fp32-cpu{suffix}"
+    def make(model: str, route: str = "script", precision: str = "fp32") -> Path:
+        kind = routes.route(route).kind
+        file = artifacts / f"{model}.{kind.name}-{precision}-cpu{kind.suffix}"
         if not file.exists():
-            done = python(
-                "generate", "--models", model, "--routes", route, "--weights", "random", "--artifacts", artifacts
-            )
+            flags = ("--routes", route, "--precision", precision, "--weights", "random", "--artifacts", artifacts)
+            done = python("generate", "--models", model, *flags)
             assert done.returncode == 0, done.stderr
         return file
 

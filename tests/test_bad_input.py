@@ -1148,13 +1148,13 @@ def test_pretrained_weights(here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path
 def sound_results() -> dict[str, Any]:
     """A results file of one model, one runner and one round."""
     run = {
-        "schema": 1, "runner": "python/eager", "model": "net", "round": 0, "route": "eager", "batch_size": 1,
+        "schema": 2, "runner": "python/eager", "model": "net", "round": 0, "route": "eager", "batch_size": 1,
         "artifact_bytes": 5000, "load_seconds": 0.1, "warmup_seconds": [0.1] * 10, "warmup_steady": True,
-        "run_seconds": [0.1] * 10, "peak_rss_bytes": 1000, "weights_origin": "random", "warnings": [], "build_type": None,
-        "parity": {"ok": True, "reason": ""},
+        "run_seconds": [0.1] * 10, "turn_calls": [10], "peak_rss_bytes": 1000, "weights_origin": "random", "warnings": [],
+        "build_type": None, "parity": {"ok": True, "reason": ""},
     }  # fmt: skip
     config = {"models": ["squeezenet1_1"], "runners": ["python/eager"], "device": "cpu", "threads": 1, "batch_size": 1}
-    return {"schema": 1, "complete": True, "environment": record.environment(), "config": config, "runs": [run]}
+    return {"schema": 2, "complete": True, "environment": record.environment(), "config": config, "runs": [run]}
 
 
 def changed(key: str, value: Any) -> bytes:
@@ -1174,7 +1174,7 @@ def changed(key: str, value: Any) -> bytes:
 RESULTS: list[tuple[str, bytes | None, tuple[str, ...]]] = [
     ("missing", None, ("no such results file", "make bench")),
     ("empty", b"", ()),
-    ("cut", json.dumps({"schema": 1}).encode()[:-1], ()),
+    ("cut", json.dumps({"schema": 2}).encode()[:-1], ()),
     ("text", b"hello", ()),
     ("not UTF-8", b"\xff\xfe\x00", ()),
     ("nested", b"[" * 100_000, ()),

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Artifact, python, unavailable
-from deploybench import library_paths, paths, record, report
+from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
+from deploybench import library_paths, models, paths, record, report, rounds
+from deploybench.cases import Case
 
-SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1)
+SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
 
 
 def results_in(folder: Path) -> dict[str, Any]:
@@ -35,13 +36,15 @@ def finished(artifact: Artifact, artifacts: Path, tmp_path_factory: pytest.TempP
     return folder, done.stdout
 
 
-def test_rounds_alternate_and_nothing_is_thrown_away(finished: tuple[Path, str]) -> None:
+def test_every_runner_in_every_round_and_nothing_is_thrown_away(finished: tuple[Path, str]) -> None:
     results = results_in(finished[0])
     order = [(run["round"], run["runner"]) for run in results["runs"]]
     runners = ["python/eager", "python/script", "cpp/script"]
-    assert order == [(0, name) for name in runners] + [(1, name) for name in reversed(runners)]
+    assert order == [(number, name) for number in (0, 1) for name in runners]
     for run in results["runs"]:
         assert len(run["run_seconds"]) == 3, "six timed calls, spread over two rounds"
+        assert run["turn_calls"] == [2, 1]
+        assert len(run["settle_seconds"]) == 2
         assert run["parity"]["ok"]
         assert run["process_seconds"] > run["load_seconds"] + sum(run["warmup_seconds"]) + sum(run["run_seconds"])
     assert len({run["input_crc32"] for run in results["runs"]}) == 1
@@ -80,7 +83,8 @@ def test_numbers_in_the_table_come_from_the_raw_calls() -> None:
     def run(runner: str, round: int, seconds: list[float]) -> dict[str, Any]:
         return {
             "model": "m", "runner": runner, "round": round, "run_seconds": seconds, "warmup_seconds": [1.0], "load_seconds": 0.25,
-            "batch_size": 4, "peak_rss_bytes": 300_000_000, "artifact_bytes": 5_000_000, "parity": {"ok": True, "reason": ""},
+            "turn_calls": [3], "batch_size": 4, "peak_rss_bytes": 300_000_000, "artifact_bytes": 5_000_000,
+            "parity": {"ok": True, "reason": ""},
         }  # fmt: skip
 
     runs = [run("python/eager", n, [0.2, 0.2, 0.4]) for n in range(3)] + [
@@ -193,7 +197,7 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
     assert "deploybench bench --resume" in errors
     assert "Traceback" not in errors
     kept = results_in(tmp_path)
-    assert 1 <= len(kept["runs"]) < 4
+    assert [(run["runner"], run["round"]) for run in kept["runs"]] == [("python/eager", 0), ("python/script", 0)]
     assert not kept["complete"]
     done = python("bench", "--resume", "--results", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -203,6 +207,38 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
     assert sorted((run["runner"], run["round"]) for run in whole["runs"]) == [
         (runner, round) for runner in ("python/eager", "python/script") for round in (0, 1)
     ]
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_a_worker_waits_for_its_turn(runtime: str, artifact: Artifact) -> None:
+    flags = ("--artifact", artifact("squeezenet1_1", "script"), "--json", "--warmup", 0, "--runs", 3, "--turn", 2)
+    run = (
+        (lambda **more: python("worker", *flags, **more))
+        if runtime == "python"
+        else lambda **more: native("bench", *flags, **more)
+    )
+    done = run(input="\n\n")
+    *ready, line = done.stdout.splitlines()
+    assert ready == ["ready", "ready"]
+    assert json.loads(line)["turn_calls"] == [2, 1]
+    assert len(json.loads(line)["settle_seconds"]) == 2
+    one_line_error(run(input="\n"), 1, "standard input: ended before the run", "--turn")
+
+
+def test_workers_that_memory_does_not_hold_together_go_in_groups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "net.ts"
+    file.write_bytes(b"1" * 1000)
+    case = Case(
+        models.find("resnet18"), {("eager", "fp32"): file, ("script", "fp32"): file}, {("trace", "fp32"): "no"}, file
+    )
+    runners = ["python/eager", "python/script", "python/trace", "cpp/script"]
+    each = rounds.WORKER_BYTES + rounds.COPIES * 1000
+    monkeypatch.setattr(record, "available_memory", lambda: int(2.1 * each / rounds.MEMORY_SHARE))
+    assert rounds._groups(case, runners) == [["python/eager", "python/script", "python/trace"], ["cpp/script"]]
+    monkeypatch.setattr(record, "available_memory", lambda: 0)
+    assert rounds._groups(case, runners) == [[runner] for runner in runners]
 
 
 def test_results_are_never_overwritten(tmp_path: Path) -> None:

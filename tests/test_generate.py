@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import weakref
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -239,3 +240,16 @@ def test_a_traced_model_of_one_batch_says_so(tmp_path: Path, own: dict[str, obje
     done = python("worker", "--artifact", file, "--batch-size", 2)
     assert done.returncode == 1
     assert "takes batches of 1 only" in done.stderr
+
+
+def test_a_host_that_does_not_answer_keeps_no_model_in_memory() -> None:
+    class Thing:
+        pass
+
+    def ask() -> weakref.ref[Thing]:
+        thing = Thing()  # as the model, in a frame that the exception passes
+        with pytest.raises(OSError, match="refused"):
+            weights.download("http://127.0.0.1:9/nothing-00000000.pth")
+        return weakref.ref(thing)
+
+    assert [reference() for reference in (ask(), ask(), ask())] == [None] * 3

@@ -61,6 +61,48 @@ def test_tracing_agrees_too(model: str, artifact: Artifact, tensor: TensorOf, tm
         assert parity.compare(outputs["python", "eager"], outputs[name], "fp32", "cpu").ok
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_frozen_and_fused_agree(
+    model: str, precision: str, artifact: Artifact, tensor: TensorOf, tmp_path: Path
+) -> None:
+    """Each of the two routes that share the frozen file, in both languages, against eager at fp32."""
+    common = ("--input", tensor(model), "--batch-size", 1, "--output", tmp_path / "output.npy", *FEW)
+    measured("python", "--artifact", artifact(model, "eager"), *common)
+    eager = tensor_file.read_array(tmp_path / "output.npy")
+    file = artifact(model, "frozen", precision)
+    for runtime, route in (("python", "frozen"), ("python", "fused"), ("cpp", "frozen"), ("cpp", "fused")):
+        line = measured(runtime, "--artifact", file, "--route", route, *common)
+        assert (line["route"], line["precision"]) == (route, precision)
+        verdict = parity.compare(eager, tensor_file.read_array(tmp_path / "output.npy"), precision, "cpu")
+        assert verdict.ok, f"{runtime}/{route}: {verdict}"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_ahead_of_time_agrees(precision: str, artifact: Artifact, tensor: TensorOf, tmp_path: Path) -> None:
+    model = "squeezenet1_1"  # a package takes a minute to compile
+    common = ("--input", tensor(model), "--batch-size", 1, "--output", tmp_path / "output.npy", *FEW)
+    measured("python", "--artifact", artifact(model, "eager"), *common)
+    eager = tensor_file.read_array(tmp_path / "output.npy")
+    for runtime in ("python", "cpp"):
+        measured(runtime, "--artifact", artifact(model, "aoti", precision), *common)
+        verdict = parity.compare(eager, tensor_file.read_array(tmp_path / "output.npy"), precision, "cpu")
+        assert verdict.ok, f"{runtime}: {verdict}"
+
+
+@pytest.mark.parametrize("model", ["resnet18", "squeezenet1_1", "swin_t"])
+def test_the_peers_agree(model: str, artifact: Artifact, tensor: TensorOf, tmp_path: Path) -> None:
+    for package in ("onnxruntime", "openvino", "onnxscript"):
+        pytest.importorskip(package)
+    common = ("--input", tensor(model), "--batch-size", 1, "--output", tmp_path / "output.npy", *FEW)
+    measured("python", "--artifact", artifact(model, "eager"), *common)
+    eager = tensor_file.read_array(tmp_path / "output.npy")
+    for route in ("onnxruntime", "openvino"):
+        measured("python", "--artifact", artifact(model, "onnxruntime"), "--route", route, *common)
+        verdict = parity.compare(eager, tensor_file.read_array(tmp_path / "output.npy"), "fp32", "cpu")
+        assert verdict.ok, f"{route}: {verdict}"
+
+
 def test_parity_sees_a_difference() -> None:
     """The check itself, on planted faults: a swapped class, a shift of 2e-5 in probability, a NaN, another shape."""
     logits = numpy.random.default_rng(0).normal(0, 2, (2, 10)).astype(numpy.float32)
@@ -82,6 +124,12 @@ def test_parity_sees_a_difference() -> None:
     certain = numpy.array([[40.0, 1, 2, 3, 4, 5, 6]], numpy.float32)
     wrong = certain + numpy.array([[0, 0, 0, 0, 0, 0, 0.02]], numpy.float32)
     assert "logits differ" in parity.compare(certain, wrong, "fp32", "cpu").reason
+    # bf16: noise of 1 % of the norm has cosine 0.99995; of 10 %, 0.995
+    noise = numpy.random.default_rng(1).normal(0, 1, logits.shape).astype(numpy.float32)
+    scale = numpy.linalg.norm(logits, axis=1, keepdims=True) / numpy.linalg.norm(noise, axis=1, keepdims=True)
+    assert parity.compare(logits, logits + 0.01 * scale * noise, "bf16", "cpu").ok
+    assert parity.compare(logits, logits + 0.10 * scale * noise, "bf16", "cpu").reason
+    assert parity.compare(logits, -logits, "bf16", "cpu").reason == "another top 1 than eager's"
 
 
 @pytest.mark.parametrize(("flags", "checked"), [

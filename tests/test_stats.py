@@ -58,8 +58,8 @@ def test_steady_from_call(calls: list[float], expected: int) -> None:
 
 
 def test_speedup_is_the_median_of_paired_ratios() -> None:
-    # rounds slow down together: 2x in each, whatever the level
-    ratio = stats.speedup([2.0, 4.0, 20.0], [1.0, 2.0, 10.0])
+    # turns and rounds slow down together: 2x in each, whatever the level
+    ratio = stats.speedup([[2.0, 6.0], [4.0], [20.0, 2.0]], [[1.0, 3.0], [2.0], [10.0, 1.0]])
     assert ratio is not None
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
     assert ratio.conclusive
@@ -70,15 +70,32 @@ def test_speedup_interval_is_as_wide_as_few_rounds_deserve() -> None:
     # value when four or more of its six draws are (even count: both middle ones): P = sum_k>=4 C(6,k) 5^(6-k) / 6^6 = 0.87 %
     # > 0.24 %, so the interval is the range of the rounds.
     baseline = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
-    ratio = stats.speedup(baseline, [1.0] * 6)
+    ratio = stats.speedup([[one] for one in baseline], [[1.0]] * 6)
     assert ratio is not None
     assert (ratio.low, ratio.high) == pytest.approx((1.0, 1.5))
     assert ratio.value == pytest.approx(math.sqrt(1.2 * 1.3))  # the middle two, in logarithms
-    assert not stats.speedup([1.0, 1.2, 0.9, 1.1], [1.0] * 4).conclusive  # type: ignore[union-attr]
+    assert not stats.speedup([[1.0], [1.2], [0.9], [1.1]], [[1.0]] * 4).conclusive  # type: ignore[union-attr]
+
+
+def test_a_disturbed_turn_does_not_move_its_round() -> None:
+    # three pairs of turns in each round, 2x; in one the machine was busy for one of the two
+    ratio = stats.speedup([[2.0, 2.0, 9.0], [4.0, 4.0, 4.0]], [[1.0, 1.0, 1.0], [2.0, 7.0, 2.0]])
+    assert ratio is not None
+    assert ratio.value == pytest.approx(2.0)
+
+
+def test_turns_without_a_partner_do_not_count() -> None:
+    ratio = stats.speedup([[2.0], [2.0]], [[1.0, 5.0, 5.0], [1.0]])
+    assert ratio is not None
+    assert ratio.value == pytest.approx(2.0)
+
+
+def test_medians_of_turns() -> None:
+    assert stats.medians_of_turns([1.0, 5.0, 2.0, 7.0, 9.0], [3, 2]) == [2.0, 8.0]
 
 
 def test_speedup_needs_two_rounds() -> None:
-    assert stats.speedup([1.0], [1.0]) is None
+    assert stats.speedup([[1.0]], [[1.0]]) is None
 
 
 @pytest.mark.parametrize(("rounds", "noise"), [(6, 0.01), (6, 0.05), (10, 0.03)])
@@ -87,7 +104,7 @@ def test_equal_runners_are_rarely_called_different(rounds: int, noise: float) ->
     generator = random.Random(7)
     alarms = 0
     for _ in range(150):
-        first, second = ([math.exp(generator.gauss(0, noise)) for _ in range(rounds)] for _ in range(2))
+        first, second = ([[math.exp(generator.gauss(0, noise))] for _ in range(rounds)] for _ in range(2))
         ratio = stats.speedup(first, second)
         assert ratio is not None
         alarms += ratio.conclusive

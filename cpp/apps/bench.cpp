@@ -54,19 +54,23 @@ void run(const BenchOptions& options) {
   if (!options.output.empty()) check_writable(options.output);
   Record record;
   record.artifact = options.artifact;
-  record.runtime = set_up_runtime(options.threads, options.interop_threads, Executor::profiling);
+  set_allocator(options.allocator);
+  record.runtime =
+      set_up_runtime(options.threads, options.interop_threads, Executor::profiling, options.flush_denormal == "on");
+  record.runtime.allocator = options.allocator;
   const auto begin = std::chrono::steady_clock::now();
-  Artifact artifact = Artifact::load(options.artifact, options.device);
+  Artifact artifact = Artifact::load(options.artifact, options.device, options.route);
   record.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   record.artifact_bytes = std::filesystem::file_size(options.artifact);
   record.metadata = artifact.metadata();
+  record.route = artifact.route();
   record.warnings =
       version_warnings(options.artifact, record.metadata.torch_version, record.runtime.torch_version, options.strict);
   for (const std::string& warning : record.warnings) warn(warning);
 
   artifact.feed(make_input(options, record.metadata, record));
-  record.measurement =
-      measure([&] { return artifact.call(); }, [&] { return artifact.output(); }, options.warmup, options.limits);
+  record.measurement = measure([&] { return artifact.call(); }, [&] { return artifact.output(); }, options.warmup,
+                               options.limits, await_turn);
   record.peak_rss_bytes = peak_rss_bytes();
   if (!options.output.empty()) {
     write_npy(options.output, artifact.output(), {record.batch_size, record.metadata.classes});

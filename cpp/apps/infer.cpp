@@ -57,8 +57,8 @@ void run(const InferOptions& options) {
   Inference inference;
   inference.artifact = options.artifact;
   inference.input = options.input;
-  inference.runtime = set_up_runtime(options.threads, 1, Executor::simple);
-  Artifact artifact = Artifact::load(options.artifact, options.device);
+  inference.runtime = set_up_runtime(options.threads, 1, Executor::simple, false);
+  Artifact artifact = Artifact::load(options.artifact, options.device, "");
   const Metadata& metadata = artifact.metadata();
   inference.warnings =
       version_warnings(options.artifact, metadata.torch_version, inference.runtime.torch_version, options.strict);

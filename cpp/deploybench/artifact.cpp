@@ -7,6 +7,8 @@
 #include <ATen/Version.h>
 #include <c10/core/Event.h>
 #include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/csrc/jit/codegen/onednn/interface.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
 
@@ -17,6 +19,7 @@
 #include <utility>
 
 #include "deploybench/file.hpp"
+#include "deploybench/routes.hpp"
 #include "deploybench/torch_text.hpp"
 
 namespace deploybench {
@@ -96,7 +99,7 @@ Metadata read_metadata(const std::string& path) {
   }
   const auto [data, size] = reader->getRecord(metadata_record);
   Metadata metadata = parse_metadata({static_cast<const char*>(data.get()), size}, path);
-  if (metadata.route == "eager" || !has_code) {
+  if (metadata.route != "aoti" && !has_code) {
     throw Error(Code::artifact_invalid, path, "route " + metadata.route + " runs in Python only",
                 "make one for C++ with `deploybench generate --models " + metadata.model + "`");
   }
@@ -109,10 +112,13 @@ struct Artifact::State {
   std::string path;
   Metadata metadata;
   c10::Device device = c10::kCPU;
-  torch::jit::Module module;
-  at::Tensor input;   // on the device
-  at::Tensor output;  // float32 on the host
+  const Route* route = nullptr;
+  torch::jit::Module module;                                         // TorchScript
+  std::unique_ptr<torch::inductor::AOTIModelPackageLoader> package;  // AOTInductor
+  at::Tensor input;                                                  // on the device
+  at::Tensor output;                                                 // float32 on the host
 
+  c10::IValue forward();
   c10::IValue timed_forward(CallTime& time);
   c10::IValue timed_forward_on_device(CallTime& time);
   void keep(const c10::IValue& result);
@@ -126,10 +132,14 @@ struct Artifact::State {
 };
 
 // Nothing but the forward call between the two readings: what else a call needs is done before or after.
+c10::IValue Artifact::State::forward() {
+  if (package) return package->run({input}).at(0);
+  return module.forward({input});
+}
+
 c10::IValue Artifact::State::timed_forward(CallTime& time) {
-  std::vector<c10::IValue> arguments = {input};
   const auto begin = std::chrono::steady_clock::now();
-  c10::IValue result = module.forward(std::move(arguments));
+  c10::IValue result = forward();
   time.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
 }
@@ -143,11 +153,10 @@ c10::IValue Artifact::State::timed_forward_on_device(CallTime& time) {
     constexpr auto timing = c10::EventFlag::BACKEND_DEFAULT;  // the other flag makes events without a time
     events.emplace(Events{c10::Event(device.type(), timing), c10::Event(device.type(), timing)});
   }
-  std::vector<c10::IValue> arguments = {input};
   cuda.synchronizeDevice(device.index());
   const auto begin = std::chrono::steady_clock::now();
   events->begin.record(stream);
-  c10::IValue result = module.forward(std::move(arguments));
+  c10::IValue result = forward();
   events->end.record(stream);
   cuda.synchronizeDevice(device.index());
   time.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -166,14 +175,19 @@ void Artifact::State::keep(const c10::IValue& result) {
   output = result.toTensor().to(at::Device(at::kCPU), at::kFloat).contiguous();
 }
 
-RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor) {
+RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor, bool flush_denormal) {
   return guarded("LibTorch", Code::runtime, [&] {
     at::set_num_threads(static_cast<int>(threads));
     at::set_num_interop_threads(static_cast<int>(interop_threads));
     if (executor == Executor::simple) torch::jit::setGraphExecutorOptimize(false);
+    const bool flushed = flush_denormal && at::globalContext().setFlushDenormal(true);
     // The second count is an int or a size_t, by torch's version.
-    return RuntimeInfo{version_from_config(at::show_config()), at::get_cpu_capability(), at::get_num_threads(),
-                       static_cast<std::int64_t>(at::get_num_interop_threads())};
+    return RuntimeInfo{version_from_config(at::show_config()),
+                       at::get_cpu_capability(),
+                       at::get_num_threads(),
+                       static_cast<std::int64_t>(at::get_num_interop_threads()),
+                       "",
+                       flushed};
   });
 }
 
@@ -191,7 +205,7 @@ Artifact::Artifact(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Artifact::Artifact(Artifact&&) noexcept = default;
 Artifact::~Artifact() = default;
 
-Artifact Artifact::load(const std::string& path, const std::string& device) {
+Artifact Artifact::load(const std::string& path, const std::string& device, const std::string& route) {
   check_file(path);
   auto state = std::make_unique<State>();
   state->path = path;
@@ -199,14 +213,22 @@ Artifact Artifact::load(const std::string& path, const std::string& device) {
     const c10::InferenceMode guard;
     state->metadata = read_metadata(path);
     check_device(path, device, state->metadata);
+    state->route = &choose_route(path, state->metadata, route);
+    check_machine(path, state->metadata, version_from_config(at::show_config()));
     state->device = state->metadata.device == "cuda" ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
-    state->module = torch::jit::load(path, state->device, /*load_debug_files=*/false);
-    state->module.eval();
+    if (state->route->name == "aoti") {
+      state->package = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
+    } else {
+      if (state->route->name == "fused") torch::jit::RegisterLlgaFuseGraph::setEnabled(true);
+      state->module = torch::jit::load(path, state->device, /*load_debug_files=*/false);
+      state->module.eval();
+    }
   });
   return Artifact(std::move(state));
 }
 
 const Metadata& Artifact::metadata() const { return state_->metadata; }
+std::string Artifact::route() const { return std::string(state_->route->name); }
 
 void Artifact::feed(std::span<const float> images) {
   State& s = *state_;

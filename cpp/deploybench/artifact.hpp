@@ -20,7 +20,7 @@ enum class Executor {
 };
 
 // Sets LibTorch up, before anything else of it is used; returns what is in effect. Threads >= 1.
-RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor);
+RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor, bool flush_denormal);
 
 // float32 [batch,channels,height,width] flattened, bit for bit what Python's torch.manual_seed(seed);
 // torch.randn(shape) gives.
@@ -28,9 +28,10 @@ std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Me
 
 class Artifact {
  public:
-  // Checks the file, reads its metadata, then loads it onto its device. `device` is what the user asked for, empty: the
-  // artifact's. Throws Error: artifact_missing, artifact_invalid, artifact_device, device_unavailable, out_of_memory.
-  static Artifact load(const std::string& path, const std::string& device);
+  // Checks the file, reads its metadata, then loads it onto its device, to be run by a route. `device` and `route` are
+  // what the user asked for; empty: the artifact's device, the first route for its kind. Throws Error: usage,
+  // artifact_missing, artifact_invalid, artifact_device, artifact_version, device_unavailable, out_of_memory.
+  static Artifact load(const std::string& path, const std::string& device, const std::string& route);
 
   Artifact(Artifact&& other) noexcept;
   Artifact(const Artifact&) = delete;
@@ -39,6 +40,7 @@ class Artifact {
   ~Artifact();
 
   [[nodiscard]] const Metadata& metadata() const;
+  [[nodiscard]] std::string route() const;
 
   // Copies the images, float32 [batch,channels,height,width] flattened, to the device. Throws Error(input_invalid) when
   // the artifact takes another batch size only.

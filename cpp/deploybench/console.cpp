@@ -49,6 +49,15 @@ void warn(std::string_view text) { say("warning", text); }
 
 void notice(std::string_view text) { say("notice", text); }
 
+void await_turn() {
+  print("ready\n");
+  for (char letter = 0; letter != '\n';) {
+    if (read(STDIN_FILENO, &letter, 1) != 1) {
+      throw Error(Code::runtime, "standard input", "ended before the run", "with --turn it gives a line for each turn");
+    }
+  }
+}
+
 int report_exception(bool json, const std::string& artifact) noexcept {
   try {
     const Error error = current_error();

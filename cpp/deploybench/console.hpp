@@ -16,6 +16,10 @@ void print(std::string_view text);
 void warn(std::string_view text);
 void notice(std::string_view text);
 
+// Says `ready` on stdout and waits for a line on stdin: the sign that this process may use the machine. Throws
+// Error(runtime) when stdin ends.
+void await_turn();
+
 // For main's catch-all: says the exception in flight as `error: ...` on stderr, with `json` also as a failure record on
 // stdout (`artifact` empty: unknown), and returns the exit status.
 int report_exception(bool json, const std::string& artifact) noexcept;

@@ -1,10 +1,15 @@
 #include "deploybench/host.hpp"
 
+#include <malloc.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
+#include <iterator>
+#include <limits>
+#include <sstream>
 #include <thread>
 
 namespace deploybench {
@@ -37,6 +42,25 @@ std::int64_t peak_rss_bytes() {
     if (word == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;
   }
   return 0;
+}
+
+std::vector<std::string> cpu_flags() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("flags")) continue;
+    std::istringstream words(line.substr(line.find(':') + 1));
+    return {std::istream_iterator<std::string>(words), {}};
+  }
+  return {};
+}
+
+void set_allocator(const std::string& allocator) {
+  if (allocator == "system") return;
+  if (allocator == "huge") (void)setenv("THP_MEM_ALLOC_ENABLE", "1", 1);  // read by torch at its first allocation
+#ifdef __GLIBC__
+  (void)mallopt(M_MMAP_MAX, 0);  // no block of its own for large sizes, which would be unmapped when freed
+  (void)mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#endif
 }
 
 std::string toolchain() {

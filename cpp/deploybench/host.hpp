@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace deploybench {
 
@@ -11,6 +12,13 @@ std::int64_t usable_cpus();
 
 // Largest resident set so far, in bytes; 0 where /proc does not say.
 std::int64_t peak_rss_bytes();
+
+// The instruction-set flags of /proc/cpuinfo; empty where it has none.
+std::vector<std::string> cpu_flags();
+
+// Before anything large is allocated. "keep": freed memory stays in the process, so that the next call finds its pages
+// mapped; "huge": so, and torch asks for pages of 2 MB; "system": glibc's own way, which returns large blocks at once.
+void set_allocator(const std::string& allocator);
 
 // Compiler of this program, e.g. "g++ 12.2.0".
 std::string toolchain();

@@ -24,7 +24,7 @@ void compare(std::span<const float> output, std::span<const float> first, Measur
 }  // namespace
 
 Measurement measure(const std::function<CallTime()>& call, const std::function<std::span<const float>()>& output,
-                    std::int64_t warmup, const TimingLimits& limits) {
+                    std::int64_t warmup, const TimingLimits& limits, const std::function<void()>& await_turn) {
   Measurement result;
   Warmup state = warmup_state(result.warmup_seconds, warmup);
   while (state == Warmup::going) {
@@ -36,7 +36,15 @@ Measurement measure(const std::function<CallTime()>& call, const std::function<s
   std::vector<float> first;
   double sum = 0.0;
   while (!timing_done(static_cast<std::int64_t>(result.run_seconds.size()), sum, limits)) {
+    if (limits.turn > 0 && (result.turn_calls.empty() || result.turn_calls.back() == limits.turn)) {
+      await_turn();
+      result.settle_seconds.push_back(call().seconds);
+      result.turn_calls.push_back(0);
+    } else if (result.turn_calls.empty()) {
+      result.turn_calls.push_back(0);
+    }
     const CallTime time = call();
+    ++result.turn_calls.back();
     sum += time.seconds;
     result.run_seconds.push_back(time.seconds);
     if (time.device_seconds) {

@@ -22,13 +22,16 @@ struct Measurement {
   bool warmup_steady = false;                         // warm-up ended because the times had settled
   std::vector<double> run_seconds;                    // every timed call
   std::optional<std::vector<double>> device_seconds;  // one for each timed call; none on the CPU
+  std::vector<double> settle_seconds;                 // the untimed first call of each turn
+  std::vector<std::int64_t> turn_calls;               // timed calls of each turn
   double output_drift = 0.0;  // largest |difference| of any timed output from the first timed one
   bool output_finite = true;  // no NaN and no infinity in any timed output
 };
 
 // `call` makes one call and times it, `output` gives the last call's output, [N,classes] flattened, valid until the
-// next call.
+// next call. With limits.turn, each turn waits for `await_turn` and begins with one untimed call, because another
+// process has used the caches since.
 Measurement measure(const std::function<CallTime()>& call, const std::function<std::span<const float>()>& output,
-                    std::int64_t warmup, const TimingLimits& limits);
+                    std::int64_t warmup, const TimingLimits& limits, const std::function<void()>& await_turn);
 
 }  // namespace deploybench

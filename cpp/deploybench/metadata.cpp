@@ -88,7 +88,7 @@ json parse_json(std::string_view text, const std::string& path) {
 
 void check_schema(const Fields& fields, const std::string& path) {
   const json& schema = fields.at("schema");
-  if (schema.is_number_integer() && schema == 1) return;
+  if (schema.is_number_integer() && schema == 2) return;
   throw Error(Code::artifact_invalid, path, "made by another version of deploybench",
               "generate it again: `deploybench generate --models MODEL`");
 }
@@ -112,6 +112,16 @@ std::vector<std::string> read_label_list(const Fields& fields, std::int64_t clas
   return read;
 }
 
+std::vector<std::string> read_cpu_flags(const json& built_for, const std::string& path) {
+  const Fields fields(built_for, path, "built_for.");
+  std::vector<std::string> read;
+  if (!built_for.contains("cpu_flags")) return read;
+  const json& flags = fields.at("cpu_flags");
+  if (!flags.is_array()) fields.bad("cpu_flags", "a list of flags");
+  for (const json& flag : flags) read.push_back(fields.text_of(flag, "cpu_flags"));
+  return read;
+}
+
 }  // namespace
 
 Metadata parse_metadata(std::string_view text, const std::string& path) {
@@ -120,8 +130,9 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   check_schema(fields, path);
   Metadata metadata;
   metadata.model = fields.text("model");
-  metadata.route = fields.choice("route", {"eager", "script", "trace"});
-  metadata.precision = fields.choice("precision", {"fp32"});
+  metadata.route = fields.choice("route", {"eager", "script", "trace", "frozen", "aoti", "onnx"});
+  metadata.precision = fields.choice("precision", {"fp32", "bf16", "fp16"});
+  metadata.memory_format = fields.choice("memory_format", {"contiguous", "channels_last"});
   metadata.device = fields.choice("device", {"cpu", "cuda"});
   metadata.input_shape = read_shape(fields);
   metadata.dynamic_batch = fields.flag("dynamic_batch");
@@ -129,6 +140,7 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.labels = read_label_list(fields, metadata.classes);
   metadata.weights_origin =
       Fields(fields.at("weights"), path, "weights.").choice("origin", {"random", "pretrained", "file"});
+  metadata.built_for_cpu = read_cpu_flags(fields.at("built_for"), path);
   metadata.torch_version = fields.text("torch_version");
   return metadata;
 }

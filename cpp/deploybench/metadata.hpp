@@ -10,15 +10,17 @@
 namespace deploybench {
 
 struct Metadata {
-  std::string model;                          // "resnet50"
-  std::string route;                          // "script", "trace"; "eager" runs in Python only
-  std::string precision;                      // "fp32"
-  std::string device;                         // "cpu" or "cuda"
+  std::string model;          // "resnet50"
+  std::string route;          // the kind of file: "script", "trace", "frozen", "aoti"; others run in Python only
+  std::string precision;      // "fp32", "bf16" or "fp16"; input and output are float32 all the same
+  std::string memory_format;  // "contiguous" or "channels_last"
+  std::string device;         // "cpu" or "cuda"
   std::array<std::int64_t, 4> input_shape{};  // N, channels, height, width; each 1..16384
   bool dynamic_batch = false;                 // any N works, not only input_shape[0]
   std::int64_t classes = 0;                   // 1..1000000
   std::vector<std::string> labels;            // `classes` of them
   std::string weights_origin;                 // "random", "pretrained" or "file"
+  std::vector<std::string> built_for_cpu;     // flags of /proc/cpuinfo that compiled code needs; empty: there is none
   std::string torch_version;                  // torch that made it, e.g. "2.13.0+cpu"
 
   // {channels, height, width}

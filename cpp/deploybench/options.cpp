@@ -38,7 +38,8 @@ Group general_group(RuntimeOptions& options, std::string json_help) {
 CommandLine bench_line(BenchOptions& o) {
   Group what = {
       "what runs",
-      {{"--artifact", "FILE", "TorchScript file of `deploybench generate` (required)", "", into_text(o.artifact)},
+      {{"--artifact", "FILE", "file of `deploybench generate` (required)", "", into_text(o.artifact)},
+       {"--route", "NAME", "how to run it: fused, ...", "the first for its kind", into_text(o.route)},
        {"--input", "FILE", "tensor file, .npy or .dat", "a seeded normal input", into_text(o.input)},
        {"--batch-size", "N", "images a call, taken cyclically", "the file's, or 1",
         into_count(o.batch_size, 1, most_images)},
@@ -47,7 +48,11 @@ CommandLine bench_line(BenchOptions& o) {
   Group where = {"where it runs",
                  {device_flag(o),
                   threads_flag(o),
-                  {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)}}};
+                  {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)},
+                  {"--allocator", "huge|keep|system", "freed memory: kept in huge pages, kept, the system's way",
+                   o.allocator, into_choice(o.allocator, {"huge", "keep", "system"})},
+                  {"--flush-denormal", "on|off", "numbers below 1e-38 become zero", o.flush_denormal,
+                   into_choice(o.flush_denormal, {"on", "off"})}}};
   Group how_long = {
       "how long it runs",
       {{"--warmup", "N", "warm-up calls at least, three times as many at most", "10",
@@ -55,7 +60,9 @@ CommandLine bench_line(BenchOptions& o) {
        {"--runs", "N", "timed calls at least", "100", into_count(o.limits.runs, 1, most_calls)},
        {"--min-seconds", "S", "timed calls for at least so long in sum", "0", into_seconds(o.limits.min_seconds, true)},
        {"--max-seconds", "S", "stop after so long in sum, not before 3 calls", "60",
-        into_seconds(o.limits.max_seconds, false)}}};
+        into_seconds(o.limits.max_seconds, false)},
+       {"--turn", "N", "pause after every N timed calls until standard input gives a line", "never",
+        into_count(o.limits.turn, 0, most_calls)}}};
   return {"bench",
           "Runs an artifact many times and prints how long each call took. Twin of `python -m deploybench worker`.",
           {},
@@ -71,7 +78,7 @@ CommandLine infer_line(InferOptions& o) {
        {"--labels", "FILE", "one label a line, as many as there are classes", "the artifact's", into_text(o.labels)}}};
   return {"infer",
           "Classifies the images of a tensor file and prints the likeliest classes of each.",
-          {{"ARTIFACT", "TorchScript file of `deploybench generate`", into_text(o.artifact)},
+          {{"ARTIFACT", "file of `deploybench generate`", into_text(o.artifact)},
            {"INPUT", "tensor file of `deploybench preprocess`, .npy or .dat", into_text(o.input)}},
           {std::move(what),
            {"where it runs", {device_flag(o), threads_flag(o)}},

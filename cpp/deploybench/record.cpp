@@ -12,7 +12,7 @@ namespace {
 // Keeps the keys in the order written here, which is the order of the contract.
 using json = nlohmann::ordered_json;
 
-constexpr int schema = 1;
+constexpr int schema = 2;
 
 template <typename T>
 json or_null(const std::optional<T>& value) {
@@ -45,17 +45,18 @@ json predictions_of(const std::vector<Prediction>& predictions, const std::vecto
 
 }  // namespace
 
-std::string runner_name(const Metadata& metadata) { return "cpp/" + metadata.route + "/" + metadata.precision; }
+std::string runner_name(const Record& record) { return "cpp/" + record.route + "/" + record.metadata.precision; }
 
 std::string record_json(const Record& record) {
   const Metadata& metadata = record.metadata;
   const Measurement& measured = record.measurement;
   const auto& shape = metadata.input_shape;
   return line_of({{"schema", schema},
-                  {"runner", runner_name(metadata)},
+                  {"runner", runner_name(record)},
                   {"runtime", "cpp"},
-                  {"route", metadata.route},
+                  {"route", record.route},
                   {"precision", metadata.precision},
+                  {"memory_format", metadata.memory_format},
                   {"device", metadata.device},
                   {"model", metadata.model},
                   {"weights_origin", metadata.weights_origin},
@@ -67,11 +68,15 @@ std::string record_json(const Record& record) {
                   {"seed", or_null(record.seed)},
                   {"threads", record.runtime.threads},
                   {"interop_threads", record.runtime.interop_threads},
+                  {"allocator", record.runtime.allocator},
+                  {"flush_denormal", record.runtime.flush_denormal},
                   {"load_seconds", record.load_seconds},
                   {"warmup_seconds", measured.warmup_seconds},
                   {"warmup_steady", measured.warmup_steady},
                   {"run_seconds", measured.run_seconds},
                   {"device_seconds", or_null(measured.device_seconds)},
+                  {"settle_seconds", measured.settle_seconds},
+                  {"turn_calls", measured.turn_calls},
                   {"output_drift", measured.output_drift},
                   {"output_finite", measured.output_finite},
                   {"peak_rss_bytes", record.peak_rss_bytes},
@@ -105,9 +110,8 @@ std::string inference_json(const Inference& inference, const Metadata& metadata)
 std::string record_summary(const Record& record) {
   const Measurement& measured = record.measurement;
   const std::vector<double>& warmup = measured.warmup_seconds;
-  std::string text = record.metadata.model + "  " + runner_name(record.metadata) + "  " + record.metadata.device +
-                     "  batch " + std::to_string(record.batch_size) + "  threads " +
-                     std::to_string(record.runtime.threads) + "\n";
+  std::string text = record.metadata.model + "  " + runner_name(record) + "  " + record.metadata.device + "  batch " +
+                     std::to_string(record.batch_size) + "  threads " + std::to_string(record.runtime.threads) + "\n";
   text += "load        " + milliseconds(record.load_seconds) + "\n";
   if (!warmup.empty()) {
     text += "first call  " + milliseconds(warmup.front()) + "\n";

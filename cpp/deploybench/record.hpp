@@ -20,6 +20,8 @@ struct RuntimeInfo {
   std::string cpu_capability;  // e.g. "AVX512"
   std::int64_t threads = 0;    // in effect, read back
   std::int64_t interop_threads = 0;
+  std::string allocator;
+  bool flush_denormal = false;
 };
 
 // One run of `bench`. Times in seconds, sizes in bytes, raw values only.
@@ -27,6 +29,7 @@ struct Record {
   std::string artifact;  // path as given
   std::uint64_t artifact_bytes = 0;
   Metadata metadata;
+  std::string route;  // the way it was run
   std::int64_t batch_size = 0;
   std::uint32_t input_crc32 = 0;      // of the float32 bytes as fed
   std::optional<std::uint64_t> seed;  // none when the input came from a file
@@ -57,6 +60,6 @@ std::string inference_json(const Inference& inference, const Metadata& metadata)
 std::string record_summary(const Record& record);
 
 // "cpp/script/fp32"
-std::string runner_name(const Metadata& metadata);
+std::string runner_name(const Record& record);
 
 }  // namespace deploybench

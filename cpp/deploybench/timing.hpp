@@ -25,6 +25,7 @@ struct TimingLimits {
   std::int64_t runs = 100;    // timed calls at least, >= 1
   double min_seconds = 0.0;   // timed calls for at least so long in sum
   double max_seconds = 60.0;  // no further call after so long in sum, but not before 3 calls
+  std::int64_t turn = 0;      // timed calls a turn; 0: all in one, without waiting
 };
 
 // Whether `count` timed calls of `sum_seconds` together are enough.

@@ -16,7 +16,7 @@ Measurement measure_outputs(const std::vector<std::vector<float>>& outputs, std:
   std::size_t calls = 0;
   return measure([&] { return CallTime{.seconds = static_cast<double>(++calls), .device_seconds = {}}; },
                  [&] { return std::span<const float>(outputs.at(std::min(calls, outputs.size()) - 1)); }, warmup,
-                 {.runs = runs, .min_seconds = 0, .max_seconds = 1e9});
+                 {.runs = runs, .min_seconds = 0, .max_seconds = 1e9}, [] {});
 }
 
 TEST(measurement, every_call_is_recorded_in_its_list) {
@@ -48,8 +48,27 @@ TEST(measurement, an_infinity_does_not_become_the_drift) {
 
 TEST(measurement, device_times_are_kept_beside) {
   const Measurement result = measure([] { return CallTime{.seconds = 2.0, .device_seconds = 1.0}; },
-                                     [] { return std::span<const float>{}; }, 0, {.runs = 3});
+                                     [] { return std::span<const float>{}; }, 0, {.runs = 3}, [] {});
   CHECK((result.device_seconds == std::vector<double>{1, 1, 1}));
+}
+
+TEST(measurement, without_turns_it_never_waits) {
+  const auto never = [] { CHECK(false); };
+  const Measurement result = measure([] { return CallTime{.seconds = 1.0, .device_seconds = {}}; },
+                                     [] { return std::span<const float>{}; }, 0, {.runs = 4}, never);
+  CHECK((result.turn_calls == std::vector<std::int64_t>{4}) && result.settle_seconds.empty());
+}
+
+TEST(measurement, each_turn_waits_and_begins_with_an_untimed_call) {
+  double calls = 0;
+  std::vector<double> waited;  // the calls made when each wait began
+  const Measurement result =
+      measure([&] { return CallTime{.seconds = ++calls, .device_seconds = {}}; },
+              [] { return std::span<const float>{}; }, 1, {.runs = 5, .turn = 2}, [&] { waited.push_back(calls); });
+  CHECK((waited == std::vector<double>{3, 6, 9}));
+  CHECK((result.settle_seconds == std::vector<double>{4, 7, 10}));
+  CHECK((result.run_seconds == std::vector<double>{5, 6, 8, 9, 11}));
+  CHECK((result.turn_calls == std::vector<std::int64_t>{2, 2, 1}));
 }
 
 }  // namespace

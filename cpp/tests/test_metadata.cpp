@@ -11,10 +11,12 @@ namespace {
 using nlohmann::json;
 
 json good() {
-  return {{"schema", 1},
+  return {{"schema", 2},
           {"model", "tiny"},
           {"route", "script"},
           {"precision", "fp32"},
+          {"memory_format", "contiguous"},
+          {"built_for", {{"cpu_flags", {"avx2", "fma"}}, {"compiler", "g++ 12.2.0"}}},
           {"device", "cpu"},
           {"input_shape", {1, 3, 8, 6}},
           {"dynamic_batch", true},
@@ -43,8 +45,8 @@ TEST(metadata, reads_what_it_needs_and_ignores_the_rest) {
 }
 
 TEST(metadata, every_field_is_required) {
-  for (const char* const key : {"schema", "model", "route", "precision", "device", "input_shape", "dynamic_batch",
-                                "classes", "labels", "weights", "torch_version"}) {
+  for (const char* const key : {"schema", "model", "route", "precision", "memory_format", "built_for", "device",
+                                "input_shape", "dynamic_batch", "classes", "labels", "weights", "torch_version"}) {
     json lacking = good();
     lacking.erase(key);
     CHECK_THROWS(parse(lacking.dump()), std::string("a.ts: deploybench.json: ") + key + " is missing");
@@ -52,8 +54,16 @@ TEST(metadata, every_field_is_required) {
   CHECK_THROWS(with("weights", json::object()), "weights.origin is missing");
 }
 
+TEST(metadata, flags_of_compiled_code_are_texts) {
+  CHECK((parse(good().dump()).built_for_cpu == std::vector<std::string>{"avx2", "fma"}));
+  CHECK(with("built_for", json::object()).built_for_cpu.empty());
+  CHECK_THROWS(with("built_for", "avx2"), "built_for. is not an object");
+  CHECK_THROWS(with("built_for", {{"cpu_flags", "avx2"}}), "built_for.cpu_flags is not a list of flags");
+  CHECK_THROWS(with("built_for", {{"cpu_flags", {1}}}), "built_for.cpu_flags is not a text");
+}
+
 TEST(metadata, another_schema_is_another_version) {
-  for (const json& schema : {json(2), json(0), json("1"), json(1.0), json(true), json(nullptr)}) {
+  for (const json& schema : {json(1), json(0), json("1"), json(1.0), json(true), json(nullptr)}) {
     CHECK_THROWS(with("schema", schema), "made by another version of deploybench; generate it again");
   }
 }
@@ -63,7 +73,7 @@ TEST(metadata, wrong_types) {
   CHECK_THROWS(with("model", ""), "model is not a text");
   CHECK_THROWS(with("model", std::string(1025, 'x')), "model is not a text");
   CHECK_THROWS(with("device", "tpu"), "device is not one of cpu cuda");
-  CHECK_THROWS(with("route", "onnx"), "route is not one of eager script trace");
+  CHECK_THROWS(with("route", "rocket"), "route is not one of eager script trace frozen aoti onnx");
   CHECK_THROWS(with("precision", "int3"), "precision is not one of fp32");
   CHECK_THROWS(with("dynamic_batch", 1), "dynamic_batch is not true or false");
   CHECK_THROWS(with("weights", "random"), "weights. is not an object");

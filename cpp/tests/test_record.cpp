@@ -19,6 +19,8 @@ Record sample() {
   record.artifact_bytes = 5;
   record.metadata.model = "tiny";
   record.metadata.route = "script";
+  record.metadata.memory_format = "contiguous";
+  record.route = "script";
   record.metadata.precision = "fp32";
   record.metadata.device = "cpu";
   record.metadata.input_shape = {1, 3, 8, 6};
@@ -36,9 +38,12 @@ TEST(record, is_one_line_with_the_keys_in_order) {
   const json read = json::parse(line);
   for (const auto& [key, value] : read.items()) keys += key + " ";
   CHECK(keys ==
-        "schema runner runtime route precision device model weights_origin artifact artifact_bytes batch_size "
+        "schema runner runtime route precision memory_format device model weights_origin artifact artifact_bytes "
+        "batch_size "
         "input_shape "
-        "input_crc32 seed threads interop_threads load_seconds warmup_seconds warmup_steady run_seconds device_seconds "
+        "input_crc32 seed threads interop_threads allocator flush_denormal load_seconds warmup_seconds warmup_steady "
+        "run_seconds device_seconds "
+        "settle_seconds turn_calls "
         "output_drift output_finite peak_rss_bytes torch_version cpu_capability toolchain build_type warnings ");
 }
 
@@ -62,7 +67,7 @@ TEST(record, what_may_be_null_may_be_there) {
 TEST(record, a_failure_is_a_record) {
   const Error error(Code::artifact_missing, "a.ts", "no such file", "make one\nnow");
   CHECK(failure_json(error, "a.ts") ==
-        R"({"schema":1,"runtime":"cpp","artifact":"a.ts","error":{"code":"artifact_missing",)"
+        R"({"schema":2,"runtime":"cpp","artifact":"a.ts","error":{"code":"artifact_missing",)"
         R"("message":"a.ts: no such file; make one now"}})");
   CHECK(json::parse(failure_json(error, ""))["artifact"].is_null());
 }

@@ -1,7 +1,7 @@
 """The artifact: one self-describing file per model, route, precision and device. Twin of cpp/deploybench/metadata.
 
-Every kind of artifact is a zip archive, and `<archive>/extra/deploybench.json` in it holds all that a program needs to
-use the model: labels, preprocessing, shapes, where the weights came from, what made it. It can be read without torch.
+Every kind of artifact but ONNX is a zip archive, and `<archive>/extra/deploybench.json` in it holds all that a program needs
+to use the model: labels, preprocessing, shapes, where the weights came from, what made it. It can be read without torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
-SCHEMA = 1
+SCHEMA = 2  # 1, the first; 2, memory format and what it was compiled for
 ENTRY = "deploybench.json"
 MAX_METADATA_BYTES = 4 << 20  # 1000 labels take 20 kB; what is larger is not ours
 MAX_LABEL_BYTES = 1024
@@ -40,8 +40,9 @@ class Metadata:
     model: str
     factory: str
     route: str
-    capture: str  # how the graph was made: script, trace, or none
-    precision: str
+    capture: str  # how the graph was made: script, trace, export, or none
+    precision: str  # of the weights and of the arithmetic; input and output are float32
+    memory_format: str  # of weights and activations: contiguous or channels_last
     device: str
     input_shape: list[int]  # [N, 3, H, W]
     dynamic_batch: bool  # whether another N works
@@ -53,6 +54,7 @@ class Metadata:
     torchvision_version: str
     deploybench_version: str
     created: str  # UTC, ISO 8601
+    built_for: dict[str, Any]  # cpu_flags, gpu and compiler of compiled code; empty where there is none
     fingerprint: str  # of everything the file was made from: equal means up to date
     schema: int = SCHEMA
 
@@ -81,6 +83,8 @@ def read_metadata(path: Path) -> Metadata:
         raise _invalid(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a plain file")
     if status.st_size == 0:
         raise _invalid(path, "is empty")
+    if path.suffix == ".onnx":
+        return parse_metadata(path, _in_onnx(path))
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [info for info in archive.infolist() if info.filename.endswith(f"/extra/{ENTRY}")]
@@ -92,6 +96,19 @@ def read_metadata(path: Path) -> Metadata:
     except NO_ZIP as error:
         raise _invalid(path, f"not an artifact, or truncated ({error})") from error
     return parse_metadata(path, text)
+
+
+def _in_onnx(path: Path) -> bytes:
+    """The same text in an ONNX file, which is no zip archive but one protobuf message."""
+    from deploybench.routes import onnx
+
+    try:
+        text = onnx.embedded(path)
+    except (ValueError, OSError) as error:
+        raise _invalid(path, f"not an ONNX file, or truncated ({error})") from error
+    if text is None:
+        raise _invalid(path, f"not made by deploybench: it holds no {ENTRY}")
+    return text
 
 
 def _invalid(path: Path, what: str) -> DeploybenchError:
@@ -116,6 +133,13 @@ def _factory(value: object) -> bool:
     return isinstance(value, str) and ":" in value and _text(value)
 
 
+def _built_for(value: object) -> bool:
+    if not isinstance(value, dict) or not all(_text(value.get(name, "-")) for name in ("gpu", "compiler")):
+        return False
+    flags = value.get("cpu_flags", [])
+    return isinstance(flags, list) and all(map(_text, flags))
+
+
 Check = Callable[[Any], bool]
 ORIGINS = ("pretrained", "file", "random")
 # What each field must be. Twin of parse_metadata in cpp/deploybench/metadata.
@@ -125,7 +149,8 @@ CHECKS: dict[str, tuple[Check, str]] = {
         (_text, "a text"),
     ),
     "factory": (_factory, "package.module:function"),
-    "precision": (lambda value: value == "fp32", "fp32"),
+    "precision": (lambda value: value in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "memory_format": (lambda value: value in ("contiguous", "channels_last"), "contiguous or channels_last"),
     "device": (lambda value: value in ("cpu", "cuda"), "cpu or cuda"),
     "input_shape": (
         lambda value: (
@@ -142,6 +167,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
         f"an object with an origin of {', '.join(ORIGINS)}",
     ),
     "created": (_text, "a time"),
+    "built_for": (_built_for, "an object of cpu_flags, gpu and compiler"),
     "fingerprint": (_text, "a text"),
 }
 

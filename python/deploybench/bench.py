@@ -1,4 +1,4 @@
-"""`deploybench bench`: alternates fresh worker processes, both languages, and writes one results file.
+"""`deploybench bench`: rounds of fresh worker processes, both languages, into one results file.
 
 It measures nothing itself and imports no torch; docs/measuring.md is the protocol. python/eager is always among the
 runners: it is the baseline of every speed-up and the reference of every output.
@@ -7,30 +7,18 @@ runners: it is the baseline of every speed-up and the reference of every output.
 from __future__ import annotations
 
 import argparse
-import fnmatch
-import json
-import shutil
-import signal
-import subprocess
+import difflib
 import sys
 import tempfile
-import time
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, library_paths, models, options, paths, record, report, routes, weights
+from deploybench import artifact, cases, models, options, paths, record, report, rounds, routes, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
+from deploybench.rounds import BASELINE, WORKER_FLAGS
 
-BASELINE = "python/eager"
-# Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
-WORKER_FLAGS = ("batch_size", "threads", "interop_threads", "warmup", "min_seconds", "max_seconds")
-DRIFT = 1e-3  # of the largest |logit|: the last output is held to parity.TOLERANCES, the others to it within this
-CLEANING_SECONDS = 10  # torch does not hear Ctrl-C while it writes a file, and the largest artifact has 1.3 GB
-INTERRUPTED = (128 + signal.SIGINT, -signal.SIGINT)  # Ctrl-C reaches the worker before it reaches us
 CONFIGURED = {
     "models",
     "runners",
@@ -47,16 +35,6 @@ CONFIGURED = {
 SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
 
 
-@dataclass(frozen=True)
-class Case:
-    """A model with what its workers need."""
-
-    model: Model
-    artifacts: dict[str, Path]  # by route
-    errors: dict[str, str]  # by route, where the artifact cannot be made
-    input: Path
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     add = parser.add_argument
@@ -68,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help=f"of {', '.join(routes.ROUTES)}, or all (default eager,script)",
     )
+    options.add_precisions(parser)
+    add("--runners", metavar="LIST", help="these very runners instead, such as cpp/fused/bf16,python/openvino")
     add(
         "--input",
         type=Path,
@@ -110,9 +90,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="and no longer than this (default 60)",
     )
+    add(
+        "--turn",
+        type=options.positive,
+        default=5,
+        metavar="N",
+        help="timed calls before another runner has its turn (default 5)",
+    )
     add("--batch-size", type=options.batch, default=1, metavar="N", help="images a call (default 1)")
     add("--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="default 1")
+    add("--allocator", choices=record.ALLOCATORS, default=record.ALLOCATORS[0], help="of the workers (default huge)")
+    add("--flush-denormal", choices=["on", "off"], default="off", help="in the workers (default off)")
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
     group = parser.add_argument_group("results")
@@ -142,13 +131,20 @@ def run(args: argparse.Namespace) -> int:
     record.save(path, results)
     with artifact.written_atomically(path.with_suffix(".md")) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
+    if against := report.peers_table(results):
+        print("\n" + against)
     print("\n" + report.footer(results, path))
     return 0 if report.all_sound(results) else 1
 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """A new results file, its whole configuration inside."""
-    runners = choose_runners(args.runtimes, args.routes)
+    device = options.resolve_device(args.device) if args.device != "cpu" else "cpu"
+    runners = (
+        named_runners(args.runners, device)
+        if args.runners
+        else choose_runners(args.runtimes, args.routes, device, args.precisions)
+    )
     if any(runner.startswith("cpp/") for runner in runners):
         _need_cpp()
     if not args.input.is_file():
@@ -160,9 +156,9 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         weights.resolve(args.weights, chosen[0])
     config = {
         "models": [model.factory if model.own else model.name for model in chosen],
-        # a pair of equal runners side by side: the less time between the two, the less else differs
+        # a pair of equal runners side by side: the less time between their turns, the less else differs
         "runners": [name for one in runners for name in (one, f"{one}#2")] if args.self_check else runners,
-        "device": options.resolve_device(args.device) if args.device != "cpu" else "cpu",
+        "device": device,
         "generate": _generate_flags(args),
         **{name: getattr(args, name) for name in ("rounds", "runs", "strict", *WORKER_FLAGS)},
         "input": shown(args.input),  # relative where it can be: results files travel
@@ -202,16 +198,39 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     return path, results
 
 
-def choose_runners(runtimes: str, wanted: str) -> list[str]:
-    """`<runtime>/<route>` for every pair that exists, the baseline first."""
-    known = routes.runners()
+def choose_runners(runtimes: str, wanted: str, device: str, precisions: list[str]) -> list[str]:
+    """The name of each runner that exists of these runtimes, routes and precisions, the baseline first."""
     kinds = [name.strip() for name in runtimes.split(",")]
     for kind in kinds:
-        if kind not in ("python", "cpp"):
+        if kind not in routes.BOTH:
             raise DeploybenchError("usage", f"{kind!r}: no such runtime; --runtimes python,cpp")
-    names = list(routes.ROUTES) if wanted == "all" else [routes.route(name.strip()).name for name in wanted.split(",")]
-    chosen = [name for kind in kinds for route in names for name in fnmatch.filter(known, f"{kind}/{route}")]
+    rows = list(routes.ROUTES) if wanted == "all" else [routes.route(name.strip()).name for name in wanted.split(",")]
+    known = routes.runners(device, tuple(precisions))
+    chosen = [
+        one.name
+        for precision in precisions
+        for kind in kinds
+        for row in rows
+        for one in known
+        if (one.runtime, one.route.name, one.precision) == (kind, row, precision)
+    ]
+    if not chosen:
+        raise DeploybenchError(
+            "usage", f"--routes {wanted}: none of them runs {', '.join(precisions)} on {device} in {runtimes}"
+        )
     return list(dict.fromkeys([BASELINE, *chosen]))
+
+
+def named_runners(wanted: str, device: str) -> list[str]:
+    """The runners of a comma list, the baseline first."""
+    known = [one.name for one in routes.runners(device, routes.PRECISIONS)]
+    names = [name.strip() for name in wanted.split(",")]
+    for name in names:
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, known, n=3))
+            hint = f"did you mean {near}?" if near else "see docs/measuring.md"
+            raise DeploybenchError("usage", f"{name!r}: no runner on {device}; {hint}")
+    return list(dict.fromkeys([BASELINE, *names]))
 
 
 def _need_cpp() -> None:
@@ -233,162 +252,32 @@ def _generate_flags(args: argparse.Namespace) -> list[str]:
 
 
 def _bench_model(model: Model, path: Path, results: dict[str, Any]) -> None:
-    """All rounds of one model; each record is saved as soon as it is there."""
-    config = results["config"]
-    done = {(run["model"], run["runner"], run["round"]) for run in results["runs"]}
-    todo = [
-        (round, runner)
-        for round in range(config["rounds"])
-        for runner in (config["runners"] if round % 2 == 0 else reversed(config["runners"]))  # ABBA
-        if (model.name, runner, round) not in done
-    ]
+    """All rounds of one model; each is saved as soon as it is there. A round is whole or it is measured again."""
+    config, runs = results["config"], results["runs"]
+    whole = {
+        number
+        for number in range(config["rounds"])
+        if {run["runner"] for run in runs if (run["model"], run["round"]) == (model.name, number)}
+        == set(config["runners"])
+    }
+    results["runs"] = runs = [run for run in runs if run["model"] != model.name or run["round"] in whole]
+    todo = [number for number in range(config["rounds"]) if number not in whole]
     if not todo:
         return
     from tqdm import tqdm
 
-    with tempfile.TemporaryDirectory(prefix="deploybench-") as scratch:
-        case = prepare(model, config)
-        output, reference = Path(scratch, "output.npy"), Path(scratch, "reference.npy")
-        if todo[0][1] != BASELINE:  # resumed: eager's output is made anew
-            line = run_worker(case, BASELINE, {**config, "runs": 1, "warmup": 0, "rounds": 1}, output)
-            if "error" not in line:
-                compare_with(line, output, reference, BASELINE)
-        with tqdm(todo, unit="run", disable=None, leave=False, file=sys.stderr) as bar:
-            for round, runner in bar:
-                bar.set_description(f"{model.name} {runner}")
-                line = run_worker(case, runner, config, output)
-                if "error" not in line:
-                    compare_with(line, output, reference, runner)
-                results["runs"].append(line | {"model": model.name, "runner": runner, "round": round})
+    with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
+        scratch = Path(folder)
+        case, reference = cases.prepare(model, config), scratch / "reference.npy"
+        if whole:  # resumed: eager's output is made anew
+            once = {**config, "runs": 1, "warmup": 0, "rounds": 1}
+            for runner, output, line in rounds.run_round(case, [BASELINE], once, scratch):
+                rounds.compare_with(line, output, reference, runner)
+        with tqdm(todo, unit="round", desc=model.name, disable=None, leave=False, file=sys.stderr) as bar:
+            for number in bar:
+                order = config["runners"] if number % 2 == 0 else config["runners"][::-1]  # ABBA
+                ended = list(rounds.run_round(case, order, config, scratch))
+                for runner, output, line in sorted(ended, key=lambda one: config["runners"].index(one[0])):
+                    rounds.compare_with(line, output, reference, runner)
+                    runs.append(line | {"model": model.name, "runner": runner, "round": number})
                 record.save(path, results)
-
-
-def prepare(model: Model, config: dict[str, Any]) -> Case:
-    """Makes what the runners lack: the artifact of each route, by `deploybench generate`, and the tensor file.
-
-    A route that cannot be made is an error in the case, not the end of it.
-    """
-    device, folder = config["device"], Path(config["artifacts"])
-    names = list(dict.fromkeys(runner.partition("/")[2].partition("#")[0] for runner in config["runners"]))
-    what = model.factory if model.own else model.name
-    command = ["generate", "--models", what, "--device", device, "--artifacts", str(folder), *config["generate"]]
-    made, errors = {}, {}
-    try:
-        _verb([*command, "--routes", ",".join(names)])  # one built model for all routes
-    except DeploybenchError:
-        for name in names:  # which of them; what went well is up to date and takes no time
-            try:
-                _verb([*command, "--routes", name])
-            except DeploybenchError as error:
-                errors[name] = str(error)
-    for name in names:
-        if name not in errors:
-            made[name] = artifact.path_for(folder, model.name, name, "fp32", device, routes.route(name).suffix)
-    if not made:
-        return Case(model, {}, errors, Path(config["input"]))
-    return Case(model, made, errors, _tensor(Path(config["input"]), next(iter(made.values()))))
-
-
-def _tensor(photo: Path, made: Path) -> Path:
-    """The photo through the artifact's own transform, a file that all models with this transform share."""
-    if photo.suffix in (".npy", ".dat"):
-        return photo
-    made_from = json.dumps([str(photo.resolve()), artifact.read_metadata(made).preprocessing], sort_keys=True)
-    tensor = made.parent / f"{photo.stem}.{zlib.crc32(made_from.encode()):08x}.npy"
-    if not tensor.exists() or tensor.stat().st_mtime_ns < photo.stat().st_mtime_ns:
-        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)])
-    return tensor
-
-
-def _verb(arguments: list[str]) -> None:
-    """Runs another verb in its own process, quietly. Raises its last error line."""
-    command = [sys.executable, "-m", "deploybench", *arguments]
-    done = _captured(command, library_paths.python_environment())
-    if done.returncode in INTERRUPTED:
-        raise KeyboardInterrupt
-    if done.returncode:
-        errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DeploybenchError(
-            "runtime", errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}"
-        )
-
-
-def _captured(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """As subprocess.run, which kills an interrupted child after 0.25 s: too soon to remove its half-made artifact."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
-        try:
-            out, err = process.communicate()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)  # where it was this process alone that was told
-            try:
-                process.wait(CLEANING_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def run_worker(case: Case, runner: str, config: dict[str, Any], output: Path) -> record.Record:
-    """One fresh process of `runner`; its record, or that of its failure."""
-    runtime, _, route = runner.partition("#")[0].partition("/")
-    if route in case.errors:
-        return record.failure(runtime, None, "artifact_missing", case.errors[route])
-    flags = {
-        "artifact": case.artifacts[route],
-        "input": case.input,
-        "output": output,
-        # the timed runs of a runner are spread evenly over its rounds
-        "runs": -(-config["runs"] // config["rounds"]),
-        **{name: config[name] for name in WORKER_FLAGS},
-    }
-    command = [str(paths.CPP_BIN / "bench")] if runtime == "cpp" else [sys.executable, "-m", "deploybench", "worker"]
-    command += [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command += ["--json", *(["--strict"] if config["strict"] else [])]
-    environment = library_paths.cpp_environment() if runtime == "cpp" else library_paths.python_environment()
-    output.unlink(missing_ok=True)
-    start = time.perf_counter()
-    done = _captured(command, environment)
-    seconds = time.perf_counter() - start
-    if done.returncode in INTERRUPTED:
-        raise KeyboardInterrupt
-    line = _record_in(done, runtime, str(case.artifacts[route]))
-    return line if "error" in line else {**line, "process_seconds": seconds}
-
-
-def _record_in(done: subprocess.CompletedProcess[str], runtime: str, path: str) -> record.Record:
-    """The one JSON line on the worker's stdout; a worker that died without one becomes a failure record."""
-    try:
-        line: record.Record = json.loads(done.stdout)
-        if line["schema"] == record.SCHEMA:
-            return line
-    except (ValueError, KeyError, TypeError):
-        pass
-    last = (done.stderr.strip().splitlines() or [""])[-1].removeprefix("error: ")
-    how = f"ended by signal {-done.returncode}" if done.returncode < 0 else f"ended with code {done.returncode}"
-    code = "out_of_memory" if done.returncode == -9 else "runtime"  # 9: what the kernel sends when memory is out
-    return record.failure(runtime, path, code, f"{how}; {last}" if last else how)
-
-
-def compare_with(line: record.Record, output: Path, reference: Path, runner: str) -> None:
-    """Adds `parity`: the output of the timed runs, and the input they had, against eager's. The first eager run of a
-    model becomes the `reference`, with its input's CRC in a file beside it."""
-    from deploybench import parity, tensor_file
-
-    crc = reference.with_suffix(".crc32")
-    if runner == BASELINE and not reference.exists():
-        shutil.copy(output, reference)
-        crc.write_text(line["input_crc32"], encoding="ascii")
-    elif not reference.exists():
-        line["parity"] = None  # eager itself failed
-        return
-    expected, found = tensor_file.read_array(reference), tensor_file.read_array(output)
-    verdict = parity.compare(expected, found, line["precision"], line["device"]).to_json()
-    if not line["output_finite"]:
-        verdict |= {"ok": False, "reason": "an output of the timed runs holds NaN or infinity"}
-    elif line["output_drift"] > DRIFT * abs(expected).max():
-        verdict |= {"ok": False, "reason": f"outputs of the timed runs differ by up to {line['output_drift']:.1e}"}
-    elif line["input_crc32"] != crc.read_text(encoding="ascii"):
-        verdict |= {"ok": False, "reason": "its input was not eager's (input_crc32)"}
-    line["parity"] = verdict

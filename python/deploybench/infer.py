@@ -23,7 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", "--models", default="resnet50", metavar="MODEL", help="made when it is not there (default resnet50)"
     )
     parser.add_argument("--artifact", type=Path, metavar="FILE", help="or this very file")
-    parser.add_argument("--route", choices=list(routes.ROUTES), default="script", help="default script")
+    parser.add_argument(
+        "--route",
+        choices=list(routes.ROUTES),
+        metavar="NAME",
+        help=f"{', '.join(routes.ROUTES)} (default script, or the file's)",
+    )
+    parser.add_argument(
+        "--precision", choices=routes.PRECISIONS, default="fp32", help="of the model made (default fp32)"
+    )
     options.add_weights(parser)
     parser.add_argument("--device", choices=["cpu", "cuda", "auto"], help="default: the artifact's, or cpu")
     parser.add_argument("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
@@ -48,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         )
     wish = None if args.device is None else options.resolve_device(args.device)
     worker.check_device(path, metadata, wish)
+    route = worker.choose_route(path, metadata, args.route)
     tensor = read_inputs(args.inputs, path, metadata)
     import numpy
     import torch
@@ -55,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads or options.usable_cpus())
     warnings = worker.version_warnings(path, metadata, args.strict)
     worker.check_batch(path, metadata, len(tensor))
-    forward, _ = worker.load(path, metadata)
+    forward, _ = worker.load(path, metadata, route)
     with torch.inference_mode():
         logits = worker.answer(path, metadata, forward, torch.from_numpy(tensor).to(metadata.device))
     if not numpy.isfinite(logits).all():
@@ -98,7 +107,8 @@ def _make(args: argparse.Namespace) -> Path:
     overrides = dataclasses.replace(
         options.overrides(args), labels_file=None
     )  # --labels is for this print, not for the file
-    job = generate.Job(chosen[0], args.route, "fp32", device, args.weights, overrides, args.artifacts, False)
+    row = routes.route(args.route or "script")
+    job = generate.Job(chosen[0], row.kind.name, args.precision, device, args.weights, overrides, args.artifacts, False)
     generate.make(job)
     return job.path
 

@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
         made = sorted(
             {
                 file.name
-                for row in routes.ROUTES.values()
-                for file in args.artifacts.glob(f"{model.name}.{row.name}-*{row.suffix}")
+                for kind in routes.KINDS.values()
+                for file in args.artifacts.glob(f"{model.name}.{kind.name}-*{kind.suffix}")
             }
         )
         if args.json:

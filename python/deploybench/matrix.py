@@ -12,17 +12,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, bench, models, options, paths, routes
+from deploybench import artifact, bench, cases, models, options, paths, record, rounds, routes
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 
 EXPECTED = paths.ROOT / "docs" / "matrix.csv"
-CALLS = 3  # TorchScript profiles in the first, optimises in the second, and runs what it made in the third
+RUNNERS = [runner.name for runner in routes.runners("cpu", ("fp32", "bf16"))]
+REFERENCE = "reference.npy"
+CALLS = 3  # with the untimed one before them: TorchScript profiles, optimises, then runs what it made
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     options.add_models(parser, default="all")
+    parser.add_argument("--runners", metavar="LIST", help=f"these alone (default all {len(RUNNERS)})")
     parser.add_argument("--update", action="store_true", help="write what was found into docs/matrix.csv")
     parser.add_argument(
         "--threads", type=options.positive, default=options.usable_cpus(), metavar="N", help="default: usable CPUs"
@@ -34,10 +37,11 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line per model; 1 where a verdict is not the expected one."""
     expected = read_expected()
     chosen = models.select(args.models)
+    runners = bench.named_runners(args.runners, "cpu") if args.runners else RUNNERS
     surprises = 0
     with tempfile.TemporaryDirectory(prefix="deploybench-matrix-") as scratch:
         for number, model in enumerate(chosen, 1):
-            found = try_model(model, Path(scratch), args.threads, args.strict)
+            found = try_model(model, runners, Path(scratch), args.threads, args.strict)
             differs = [
                 runner for runner, verdict in found.items() if expected.get(model.name, {}).get(runner) != verdict
             ]
@@ -46,41 +50,37 @@ def run(args: argparse.Namespace) -> int:
             note = "" if args.update or not differs else f"  NOT AS EXPECTED: {', '.join(differs)}"
             print(f"[{number}/{len(chosen)}] {model.name}: {'; '.join(failed) or 'PASS by all'}{note}", flush=True)
             if args.update:  # after each model, so that an interrupted run keeps what it has
-                expected[model.name] = found
+                expected[model.name] = expected.get(model.name, {}) | found
                 write_expected(expected)
     passed = "as expected" if not surprises else f"{surprises} not as docs/matrix.csv says; if that is right: --update"
-    print(f"{len(chosen)} models, {len(routes.runners())} runners each: {'written' if args.update else passed}")
+    print(f"{len(chosen)} models, {len(runners)} runners each: {'written' if args.update else passed}")
     return 1 if surprises and not args.update else 0
 
 
-def try_model(model: Model, scratch: Path, threads: int, strict: bool) -> dict[str, str]:
+def try_model(model: Model, runners: list[str], scratch: Path, threads: int, strict: bool) -> dict[str, str]:
     """The verdict of each runner: PASS, or FAIL with the reason. What was made for the model is removed again."""
     config: dict[str, Any] = {
-        "device": "cpu", "runners": list(routes.runners()), "generate": ["--weights", "random"],
+        "device": "cpu", "runners": runners, "generate": ["--weights", "random"],
         "artifacts": str(scratch / "artifacts"), "input": str(paths.PHOTO),
-        "rounds": 1, "runs": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1,
-        "threads": threads, "interop_threads": 1, "strict": strict,
+        "rounds": 1, "runs": CALLS, "turn": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1,
+        "threads": threads, "interop_threads": 1, "allocator": record.ALLOCATORS[0], "flush_denormal": "off", "strict": strict,
     }  # fmt: skip
-    reference = scratch / "reference.npy"
-    reference.unlink(missing_ok=True)
+    (scratch / REFERENCE).unlink(missing_ok=True)
     try:
-        case = bench.prepare(model, config)
-        verdicts = {runner: _verdict(case, runner, config, reference) for runner in routes.runners()}
+        case = cases.prepare(model, config)
+        verdicts = {runner: _verdict(case, runner, config, scratch) for runner in runners}
     except DeploybenchError as error:
-        verdicts = dict.fromkeys(routes.runners(), f"FAIL {error}")
-    for row in routes.ROUTES.values():
-        artifact.path_for(scratch / "artifacts", model.name, row.name, "fp32", "cpu", row.suffix).unlink(
-            missing_ok=True
-        )
+        verdicts = dict.fromkeys(runners, f"FAIL {error}")
+    for made in (scratch / "artifacts").glob(f"{model.name}.*"):
+        made.unlink()
     return verdicts
 
 
-def _verdict(case: bench.Case, runner: str, config: dict[str, Any], reference: Path) -> str:
-    output = reference.with_name("output.npy")
-    line = bench.run_worker(case, runner, config, output)
+def _verdict(case: cases.Case, runner: str, config: dict[str, Any], scratch: Path) -> str:
+    ((_, output, line),) = rounds.run_round(case, [runner], config, scratch)
     if "error" in line:
         return f"FAIL {line['error']['message']}"
-    bench.compare_with(line, output, reference, runner)
+    rounds.compare_with(line, output, scratch / REFERENCE, runner)
     verdict = line["parity"]
     if verdict is None:
         return "FAIL eager gave no output"
@@ -92,13 +92,13 @@ def read_expected() -> dict[str, dict[str, str]]:
     if not EXPECTED.exists():
         return {}
     with EXPECTED.open(encoding="utf-8", newline="") as file:
-        return {row.pop("model"): row for row in csv.DictReader(file)}
+        return {row.pop("model"): {name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)}
 
 
 def write_expected(verdicts: dict[str, dict[str, str]]) -> None:
     """Writes docs/matrix.csv, a row a model, sorted."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["model", *routes.runners()], lineterminator="\n")
+    writer = csv.DictWriter(text, ["model", *RUNNERS], lineterminator="\n")
     writer.writeheader()
     writer.writerows({"model": model, **verdicts[model]} for model in sorted(verdicts))
     with artifact.written_atomically(EXPECTED) as partial:

@@ -60,7 +60,12 @@ ARTICLE = (  # noqa: SIM905 (fills four lines, a list 32)
     "resnext101_32x8d, shufflenet_v2_x0_5, shufflenet_v2_x1_0, squeezenet1_0, squeezenet1_1, vgg11, vgg11_bn, vgg13, "
     "vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn, wide_resnet50_2, wide_resnet101_2"
 ).split(", ")
-SETS = {"article": ARTICLE, "all": ["*"]}
+# One of each family that people deploy, small to large: what routes and peers are compared on.
+PANEL = [
+    "resnet18", "resnet50", "resnext50_32x4d", "vgg11", "alexnet", "squeezenet1_1", "densenet121", "mobilenet_v2",
+    "mobilenet_v3_large", "mnasnet1_0", "shufflenet_v2_x1_0", "efficientnet_b0", "vit_b_32", "swin_t", "convnext_tiny",
+]  # fmt: skip
+SETS = {"article": ARTICLE, "panel": PANEL, "all": ["*"]}
 
 
 @dataclass(frozen=True)

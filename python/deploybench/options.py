@@ -98,6 +98,25 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def precisions(text: str) -> list[str]:
+    """A comma list of precisions, each once."""
+    from deploybench.routes import PRECISIONS
+
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in PRECISIONS:
+            raise argparse.ArgumentTypeError(f"{name[:40]!r} is none of {', '.join(PRECISIONS)}")
+    return names
+
+
+def add_precisions(parser: argparse.ArgumentParser) -> None:
+    """--precisions, also spelt --precision: of weights and arithmetic; input and output stay float32."""
+    parser.add_argument(
+        "--precisions", "--precision", type=precisions, default=["fp32"], metavar="LIST",
+        help="fp32, bf16, fp16 (on CUDA), or several by comma (default fp32)",
+    )  # fmt: skip
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device."""
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"], help="where to run (default cpu)")

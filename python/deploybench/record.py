@@ -1,6 +1,6 @@
 """The record: what one run of a worker says, and the results file that holds many. Plain data, raw values; no torch.
 
-data/record.schema.json is the word on both. History of the schema: 1, the first.
+data/record.schema.json is the word on both. History of the schema: 1, the first; 2, turns.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from deploybench import paths
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
-SCHEMA = 1
+SCHEMA = 2
 Record = dict[str, Any]
+ALLOCATORS = ("huge", "keep", "system")  # the default first: what measured best
 
 
 def failure(runtime: str, artifact: str | None, code: str, message: str) -> Record:
@@ -86,6 +87,11 @@ def _cpuinfo(field: str) -> str | None:
     return None
 
 
+def cpu_flags() -> list[str]:
+    """The instruction-set flags of /proc/cpuinfo; empty where it has none."""
+    return (_cpuinfo("flags") or "").split()
+
+
 def _nvidia() -> str | None:
     with contextlib.suppress(OSError):
         for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
@@ -97,6 +103,14 @@ def cpu_ticks() -> tuple[int, int]:
     """(ticks stolen by other guests of the host, all ticks) since boot, for the share of a run that was stolen."""
     fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
     return fields[7], sum(fields)
+
+
+def available_memory() -> int:
+    """Bytes that new processes can have without swapping."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def new_results_path(folder: Path) -> Path:
@@ -178,6 +192,7 @@ RUN: Checks = {"model": TEXT, "runner": TEXT, "round": _number}
 MEASURED: Checks = {
     "run_seconds": lambda value: _numbers(value) and value != [],
     "warmup_seconds": _numbers,
+    "turn_calls": lambda value: _numbers(value) and all(isinstance(one, int) for one in value),
     **dict.fromkeys(("batch_size", "load_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
 FAILED: Checks = {"code": TEXT, "message": TEXT}

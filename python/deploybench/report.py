@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import tabulate
 
-from deploybench import paths, record, stats
+from deploybench import panel, paths, record, stats
 from deploybench.paths import shown
 
 BASELINE = "python/eager"
@@ -19,8 +21,12 @@ NARROW = tabulate.TableFormat(
     lineabove=None, linebelowheader=None, linebetweenrows=None, linebelow=None,
     headerrow=tabulate.DataRow("", " ", ""), datarow=tabulate.DataRow("", " ", ""), padding=0, with_header_hide=None,
 )  # fmt: skip
-COLUMNS = ["runner", "median", "p90", "p99", "img/s", "load", "call1", "from", "RSS", "file", "speed-up"]
-UNITS = ["", "ms", "ms", "ms", "", "ms", "ms", "call", "MB", "MB", "95 % interval"]
+UNITS = {
+    "runner": "", "median": "ms", "p90": "ms", "p99": "ms", "img/s": "", "load": "ms", "call1": "ms", "from": "call",
+    "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval",
+}  # fmt: skip
+WIDTH = 80
+DISPENSABLE = ("p90", "from", "img/s", "call1")  # what a terminal's table does without, in this order; Markdown has all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         for model in measured_models(results):
             print(model_table(results, model) + "\n")
+        if against := peers_table(results):
+            print(against + "\n")
         print(footer(results, path))
     return 0 if all_sound(results) else 1
 
@@ -69,22 +77,38 @@ def trouble(runs: list[record.Record]) -> str:
 
 def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     """The table of one model with its caption and, below, the runners that gave no number."""
+    runners = results["config"]["runners"]
+    columns = [name for name in UNITS if name != "cosine" or any(panel.parts(one)[2] != "fp32" for one in runners)]
     rows, failures = [], []
-    for runner in results["config"]["runners"]:
+    for runner in runners:
         runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
         why = trouble(runs) if runs else "not measured yet"
         if why:
             failures.append(f"{runner}: {why}")
-        rows.append(
-            [runner, *(_cells(results, model, runner, runs) if not why else ["-"] * 9 + ["no number, see below"])]
-        )
-    right = ["left"] + ["right"] * 9 + ["left"]
-    if style is NARROW:  # tabulate widens a column by two for a header; as rows they cost nothing
-        rows, headers = [COLUMNS, UNITS, *rows], []
+            rows.append({"runner": runner, "speed-up": "no number, see below"})
+        else:
+            rows.append(_cells(results, model, runner, runs))
+    if style is NARROW:
+        for column in DISPENSABLE:
+            if max(len(line) for line in _lines(rows, columns)) > WIDTH:
+                columns.remove(column)
+        table = "\n".join(_lines(rows, columns))
+        failures = [line for text in failures for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
     else:
-        headers = [f"{name} {unit}".strip() for name, unit in zip(COLUMNS, UNITS, strict=True)]
-    table = tabulate.tabulate(rows, headers, style, disable_numparse=True, colalign=right)
+        headers = [f"{name} {UNITS[name]}".strip() for name in columns]
+        cells = [[row.get(name, "-") for name in columns] for row in rows]
+        table = tabulate.tabulate(cells, headers, style, disable_numparse=True, colalign=_aligned(columns))
     return "\n".join([caption(results, model), table, *failures])
+
+
+def _aligned(columns: list[str]) -> list[str]:
+    return ["left" if name in ("runner", "speed-up") else "right" for name in columns]
+
+
+def _lines(rows: list[dict[str, str]], columns: list[str]) -> list[str]:
+    """The table for a terminal. tabulate widens a column by two for a header; as rows headers cost nothing."""
+    cells = [columns, [UNITS[name] for name in columns], *([row.get(name, "-") for name in columns] for row in rows)]
+    return tabulate.tabulate(cells, [], NARROW, disable_numparse=True, colalign=_aligned(columns)).splitlines()
 
 
 def caption(results: dict[str, Any], model: str) -> str:
@@ -93,26 +117,31 @@ def caption(results: dict[str, Any], model: str) -> str:
     origins = {run.get("weights_origin") for run in results["runs"] if run["model"] == model} - {None}
     weights = "RANDOM weights" if "random" in origins else f"{'/'.join(sorted(origins))} weights" if origins else ""
     threads = f"{config['threads']} thread{'s' * (config['threads'] != 1)}"
-    return ", ".join(filter(None, [model, f"batch {config['batch_size']}", config["device"], "fp32", threads, weights]))
+    precisions = " and ".join(dict.fromkeys(panel.parts(runner)[2] for runner in config["runners"]))
+    return ", ".join(
+        filter(None, [model, f"batch {config['batch_size']}", config["device"], precisions, threads, weights])
+    )
 
 
-def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.Record]) -> list[str]:
+def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.Record]) -> dict[str, str]:
     """The numbers of one runner, pooled over its rounds."""
     timed = [second for run in runs for second in run["run_seconds"]]
     calls = [run["warmup_seconds"] + run["run_seconds"] for run in runs]
     median = statistics.median(timed)
-    return [
-        digits(median * 1e3, 4),
-        digits(stats.quantile(timed, 0.90) * 1e3, 3),
-        digits(stats.quantile(timed, 0.99) * 1e3, 3),
-        digits(runs[0]["batch_size"] / median, 3),
-        digits(statistics.median(run["load_seconds"] for run in runs) * 1e3, 3),
-        digits(statistics.median(one[0] for one in calls) * 1e3, 3),
-        f"{statistics.median(map(stats.steady_from_call, calls)):.0f}",
-        f"{max(run['peak_rss_bytes'] for run in runs) / 1e6:.0f}",
-        digits(runs[0]["artifact_bytes"] / 1e6, 3),
-        _speedup(results, model, runner),
-    ]
+    return {
+        "runner": runner,
+        "median": digits(median * 1e3, 4),
+        "p90": digits(stats.quantile(timed, 0.90) * 1e3, 3),
+        "p99": digits(stats.quantile(timed, 0.99) * 1e3, 3),
+        "img/s": digits(runs[0]["batch_size"] / median, 3),
+        "load": digits(statistics.median(run["load_seconds"] for run in runs) * 1e3, 3),
+        "call1": digits(statistics.median(one[0] for one in calls) * 1e3, 3),
+        "from": f"{statistics.median(map(stats.steady_from_call, calls)):.0f}",
+        "RSS": f"{max(run['peak_rss_bytes'] for run in runs) / 1e6:.0f}",
+        "file": digits(runs[0]["artifact_bytes"] / 1e6, 3),
+        "cosine": f"{min(run['parity'].get('cosine', 1.0) for run in runs):.5f}",
+        "speed-up": _speedup(results, model, runner),
+    }
 
 
 def digits(value: float, significant: int) -> str:
@@ -134,17 +163,41 @@ def _speedup(results: dict[str, Any], model: str, runner: str) -> str:
 
 def speedup(results: dict[str, Any], model: str, against: str, runner: str) -> stats.Ratio | None:
     """How much faster `runner` is than `against`, over the rounds that both have."""
+    sound = sound_runs(results)
+    return stats.between(sound.get((model, against), []), sound.get((model, runner), []))
 
-    def medians(name: str) -> dict[int, float]:
-        return {
-            run["round"]: statistics.median(run["run_seconds"])
-            for run in results["runs"]
-            if run["model"] == model and run["runner"] == name and not trouble([run])
-        }
 
-    base, ours = medians(against), medians(runner)
-    both = sorted(base.keys() & ours.keys())
-    return stats.speedup([base[round] for round in both], [ours[round] for round in both])
+def sound_runs(results: dict[str, Any]) -> dict[tuple[str, str], list[record.Record]]:
+    """The runs that ended well and agreed with eager, by model and runner."""
+    found: dict[tuple[str, str], list[record.Record]] = {}
+    for run in results["runs"]:
+        if not trouble([run]):
+            found.setdefault((run["model"], run["runner"]), []).append(run)
+    return found
+
+
+def peers_table(results: dict[str, Any], style: Any = "simple") -> str:
+    """The best C++ runner of each model and precision against the best peer; empty where there are no such pairs."""
+    lines = panel.lines(sound_runs(results))
+    if not lines:
+        return ""
+    rows = [
+        [
+            line.model, line.precision, line.ours.split("/")[1], digits(line.ours_ms, 4), line.peer.split("/")[1],
+            digits(line.peer_ms, 4), f"{line.ratio:.2f}", "" if math.isnan(line.low) else f"{line.low:.2f}-{line.high:.2f}",
+        ]
+        for line in lines
+    ]  # fmt: skip
+    headers = ["model", "", "C++", "ms", "peer", "ms", "ratio", "95 %"]
+    right = ["left", "left", "left", "right", "left", "right", "right", "left"]
+    table = tabulate.tabulate(rows, headers, style, disable_numparse=True, colalign=right)
+    means = []
+    for precision in panel.PRECISIONS:
+        ratios = [line.ratio for line in lines if line.precision == precision]
+        if ratios:
+            mean, worst = panel.geometric_mean(ratios), max(ratios)
+            means.append(f"{precision}: geometric mean {mean:.2f} over {len(ratios)} models, the largest {worst:.2f}")
+    return "\n".join(["the best of C++ / the best peer, below 1 we are faster", "", table, "", *means])
 
 
 def footer(results: dict[str, Any], path: Path | None) -> str:
@@ -182,4 +235,6 @@ def markdown(results: dict[str, Any]) -> str:
     for model in measured_models(results):
         text, _, rest = model_table(results, model, "github").partition("\n")
         parts.append(f"**{text}**\n\n{rest}\n")
+    if against := peers_table(results, "github"):
+        parts.append(against + "\n")
     return "\n".join(parts) + "\n" + "\n".join(f"- {line}" for line in footer(results, None).splitlines()) + "\n"

@@ -7,6 +7,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 RESAMPLES = 4000
 WINDOW = 5  # calls; the median of five shrugs off two interruptions
@@ -60,14 +61,27 @@ class Ratio:
         return self.low > 1 or self.high < 1
 
 
-def speedup(baseline: Sequence[float], candidate: Sequence[float]) -> Ratio | None:
-    """baseline / candidate from their medians per round, paired by round; None with fewer than two rounds.
+def medians_of_turns(seconds: Sequence[float], turns: Sequence[int]) -> list[float]:
+    """The median call of each turn; `turns` says how many calls each has."""
+    medians, begin = [], 0
+    for calls in turns:
+        medians.append(statistics.median(seconds[begin : begin + calls]))
+        begin += calls
+    return medians
 
-    Both were measured side by side in each round, so what slows a round down slows both. The value is the median of the
-    rounds' ratios; the interval is a bootstrap of it over rounds, its percentiles moved out for few rounds (Hesterberg
-    2015, doi:10.1080/00031305.2015.1089789, "expanded percentile"): the plain one covers 85 % where it says 95.
+
+def speedup(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]]) -> Ratio | None:
+    """baseline / candidate, from the medians of their turns, round by round; None with fewer than two rounds.
+
+    Turns of one round were taken side by side, so what slows the machine for a moment slows both: the ratio of a round is
+    the median over its pairs of turns. The value is the median of the rounds' ratios; the interval is a bootstrap of it
+    over rounds, its percentiles moved out for few rounds (Hesterberg 2015, doi:10.1080/00031305.2015.1089789, "expanded
+    percentile"): the plain one covers 85 % where it says 95.
     """
-    logs = [math.log(b / c) for b, c in zip(baseline, candidate, strict=True)]
+    logs = [
+        statistics.median(math.log(b / c) for b, c in zip(base, ours, strict=False))  # pairs only: one may need more
+        for base, ours in zip(baseline, candidate, strict=True)
+    ]
     n = len(logs)
     if n < 2:
         return None
@@ -76,6 +90,16 @@ def speedup(baseline: Sequence[float], candidate: Sequence[float]) -> Ratio | No
     outside = statistics.NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_t_975(n - 1))
     low, high = quantile(medians, outside), quantile(medians, 1 - outside)
     return Ratio(math.exp(statistics.median(logs)), math.exp(low), math.exp(high))
+
+
+def between(baseline: Sequence[dict[str, Any]], candidate: Sequence[dict[str, Any]]) -> Ratio | None:
+    """baseline / candidate of two runners' runs, over the rounds that both have."""
+    base, ours = (
+        {run["round"]: medians_of_turns(run["run_seconds"], run["turn_calls"]) for run in runs}
+        for runs in (baseline, candidate)
+    )
+    both = sorted(base.keys() & ours.keys())
+    return speedup([base[number] for number in both], [ours[number] for number in both])
 
 
 def student_t_975(freedom: int) -> float:

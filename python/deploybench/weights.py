@@ -89,7 +89,9 @@ def cached(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
 
 
-_unreachable: dict[str, OSError] = {}  # a host that did not answer once is not asked again: 80 models, 80 time-outs
+# A host that did not answer once is not asked again: 80 models, 80 time-outs. Its words, not the exception, whose
+# traceback would keep the model of each frame in memory: 19 GB after 77 models.
+_unreachable: dict[str, str] = {}
 
 
 def download(url: str) -> Path:
@@ -103,13 +105,13 @@ def download(url: str) -> Path:
     if file.is_file():
         return file
     if host in _unreachable:
-        raise _unreachable[host]
+        raise OSError(_unreachable[host])
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2])
     except OSError as error:
-        _unreachable[host] = error
+        _unreachable[host] = str(getattr(error, "reason", error))
         raise
     except RuntimeError as error:  # torch.hub's word for a wrong hash
         raise DeploybenchError("artifact_invalid", f"{url}: {error}; try again, or --weights random") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -14,20 +15,18 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploybench import artifact, models, options, record, routes, stats
+from deploybench import artifact, measurement, models, options, record, routes
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError
+from deploybench.measurement import Call, Limits, Measured
 from deploybench.paths import shown
 
 if TYPE_CHECKING:
     import numpy
     import torch
-
-LEAST_RUNS = 3  # even when --max-seconds is over: a median of fewer says nothing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images a call, taken cyclically (default: the file's, or 1)",
     )
+    add(
+        "--route", metavar="NAME", help="how to run it: fused, compile, openvino, ... (default: the first for its kind)"
+    )
     add("--device", choices=["cpu", "cuda"], help="default: the artifact's")
     add("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="inter-op threads (default 1)")
+    add(
+        "--allocator",
+        choices=record.ALLOCATORS,
+        default=record.ALLOCATORS[0],
+        help="freed memory: kept in huge pages, kept, or the system's way (default huge)",
+    )
+    add("--flush-denormal", choices=["on", "off"], default="off", help="numbers below 1e-38 become zero (default off)")
     add(
         "--warmup",
         type=options.count,
@@ -67,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="no longer than this in sum (default 60)",
     )
     add(
+        "--turn",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="pause after every N timed calls until standard input gives a line (default: never)",
+    )
+    add(
         "--seed",
         type=options.seed,
         default=0,
@@ -76,19 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="FILE", help="write the last timed output, float32 [N, classes], as .npy")
     add("--strict", action="store_true", help="refuse an artifact of another torch version instead of warning")
     add("--json", action="store_true", help="print the record as one line")
-
-
-@dataclass
-class Measured:
-    """What the calls took, in seconds, and what they gave."""
-
-    warmup: list[float] = field(default_factory=list)
-    steady: bool = False
-    runs: list[float] = field(default_factory=list)
-    device: list[float] = field(default_factory=list)  # CUDA only
-    finite: bool = True  # all of them
-    drift: float = 0.0  # largest difference between the first timed output and another
-    output: Any = None  # the last one, numpy float32 [N, classes]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,20 +116,38 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         check_writable(args.output)
     metadata = artifact.read_metadata(args.artifact)
     device = check_device(args.artifact, metadata, args.device)
+    route = choose_route(args.artifact, metadata, args.route)
+    set_allocator(args.allocator)
     import torch
 
+    torch.set_flush_denormal(args.flush_denormal == "on")
     torch.set_num_threads(args.threads or options.usable_cpus())
     torch.set_num_interop_threads(args.interop_threads)
     warnings = version_warnings(args.artifact, metadata, args.strict)
     images = batch(args, metadata)
     with torch.inference_mode():
-        forward, load_seconds = load(args.artifact, metadata)
-        measured = time_calls(forward, torch.from_numpy(images).to(device), args, metadata)
+        forward, load_seconds = load(args.artifact, metadata, route)
+        call = timed_call(args.artifact, metadata, forward, torch.from_numpy(images).to(device))
+        limits = Limits(args.warmup, args.runs, args.min_seconds, args.max_seconds, args.turn)
+        measured = measurement.measure(call, limits, measurement.await_turn)
     if args.output:
         from deploybench import tensor_file
 
         tensor_file.write_array(args.output, measured.output)
-    return to_record(args, metadata, images, load_seconds, measured, warnings)
+    return to_record(args, metadata, route, images, load_seconds, measured, warnings)
+
+
+def set_allocator(allocator: str) -> None:
+    """Before torch is loaded. "keep": freed memory stays in the process, so that the next call finds its pages mapped;
+    "huge": so, and torch asks for pages of 2 MB; "system": glibc's own way, which returns large blocks at once."""
+    if allocator == "system":
+        return
+    if allocator == "huge":
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # read by torch at its first allocation
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own for large sizes, which would be unmapped when freed
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def check_writable(path: Path) -> None:
@@ -201,19 +222,72 @@ def check_batch(path: Path, metadata: Metadata, size: int) -> None:
         )
 
 
-def load(path: Path, metadata: Metadata) -> tuple[routes.Forward, float]:
-    """The artifact ready to be called, and the seconds it took."""
-    if metadata.route == "eager" and metadata.factory.startswith("torchvision."):
-        models.import_torchvision()  # as importing torch, a cost of the process, not of the artifact
-    if metadata.route not in routes.ROUTES:
+def choose_route(path: Path, metadata: Metadata, wish: str | None) -> routes.Route:
+    """The route that `wish` names, or the first for this kind of file, if it can run this artifact."""
+    if metadata.route not in routes.KINDS:
         raise DeploybenchError(
             "artifact_invalid",
-            f"{shown(path)}: its route {metadata.route!r} is none of {', '.join(routes.ROUTES)}; {artifact.REMAKE} MODEL",
+            f"{shown(path)}: its route {metadata.route!r} is none of {', '.join(routes.KINDS)}; {artifact.REMAKE} MODEL",
         )
+    row = routes.route(wish) if wish else routes.of_kind(metadata.route)
+    if row.kind.name != metadata.route:
+        raise DeploybenchError(
+            "usage",
+            f"--route {row.name}: runs {row.kind.name} files, {shown(path)} is {metadata.route}; "
+            f"deploybench generate --models {metadata.model} --routes {row.name}",
+        )
+    if wish is None and metadata.precision not in row.precisions:
+        row = next(
+            one for one in routes.ROUTES.values() if one.kind == row.kind and metadata.precision in one.precisions
+        )
+    for what, value, known in (
+        ("precision", metadata.precision, row.precisions),
+        ("device", metadata.device, row.devices),
+    ):
+        if value not in known:
+            raise DeploybenchError(
+                "usage", f"--route {row.name}: cannot run {what} {value}; it can: {', '.join(known)}"
+            )
+    return row
+
+
+def check_machine(path: Path, metadata: Metadata) -> None:
+    """Refuses compiled code that this machine or this torch cannot run, before it ends the process by SIGILL (pytorch issue
+    121516)."""
+    if not metadata.built_for:
+        return
+    import torch
+
+    again = f"deploybench generate --models {metadata.model} --routes {metadata.route} --force"
+    missing = sorted(set(metadata.built_for.get("cpu_flags", [])) - set(record.cpu_flags()))
+    if missing:
+        raise DeploybenchError(
+            "artifact_device",
+            f"{shown(path)}: compiled for a CPU with {', '.join(missing)}, which this one lacks; {again}, here or with --portable",
+        )
+    if metadata.torch_version.split(".")[:2] != torch.__version__.split(".")[:2]:
+        raise DeploybenchError(
+            "artifact_version",
+            f"{shown(path)}: compiled for torch {metadata.torch_version}, this is torch {torch.__version__}; {again}",
+        )
+    if metadata.device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        if metadata.built_for.get("gpu") != f"sm_{major}{minor}":
+            raise DeploybenchError(
+                "artifact_device",
+                f"{shown(path)}: compiled for a GPU of {metadata.built_for.get('gpu')}, this one is sm_{major}{minor}; {again}",
+            )
+
+
+def load(path: Path, metadata: Metadata, row: routes.Route) -> tuple[routes.Forward, float]:
+    """The artifact ready to be called by the route `row`, and the seconds it took."""
+    if metadata.route == "eager" and metadata.factory.startswith("torchvision."):
+        models.import_torchvision()  # as importing torch, a cost of the process, not of the artifact
+    check_machine(path, metadata)
     start = time.perf_counter()
     try:
         metadata = artifact.read_metadata(path)
-        forward = routes.route(metadata.route).load(path, metadata)
+        forward = row.load(path, metadata)
     except DeploybenchError:
         raise
     except Exception as error:  # torch has a dozen words for a file that is damaged
@@ -248,51 +322,35 @@ def to_host(path: Path, metadata: Metadata, size: int, output: object) -> numpy.
     raise DeploybenchError("artifact_invalid", f"{what}; {artifact.REMAKE} {metadata.model} --force")
 
 
-def time_calls(forward: routes.Forward, images: torch.Tensor, args: argparse.Namespace, metadata: Metadata) -> Measured:
-    """Warm-up calls, then timed ones. Between the two clock reads is `forward` alone, and on CUDA a synchronise."""
-    import numpy
+def timed_call(path: Path, metadata: Metadata, forward: routes.Forward, images: torch.Tensor) -> Call:
+    """One call between two clock reads, its output brought to the host after the second."""
+    clocked = _cuda_call(forward, images) if images.is_cuda else _cpu_call(forward, images)
 
-    call = _cuda_call(forward, images) if images.is_cuda else _cpu_call(forward, images)
-    measured, first, spent = Measured(), None, 0.0
-    try:
-        over = args.warmup == 0
-        while not over:
-            measured.warmup.append(call()[0])
-            over, measured.steady = stats.warmed_up(measured.warmup, args.warmup)
-        while len(measured.runs) < args.runs or spent < args.min_seconds:
-            seconds, device_seconds, output = call()
-            measured.runs.append(seconds)
-            measured.device.append(device_seconds)
-            spent += seconds
-            measured.output = to_host(args.artifact, metadata, len(images), output)
-            measured.finite = measured.finite and bool(numpy.isfinite(measured.output).all())
-            first = measured.output if first is None else first
-            if not numpy.array_equal(first, measured.output):
-                measured.drift = max(measured.drift, float(numpy.nan_to_num(abs(first - measured.output)).max()))
-            if spent >= args.max_seconds and len(measured.runs) >= LEAST_RUNS:
-                break
-    except DeploybenchError:
-        raise
-    except Exception as error:  # a user's own module may raise anything
-        raise _torch_error(f"{shown(args.artifact)}: failed when run", error, metadata.model, "runtime") from error
-    return measured
-
-
-Call = Callable[[], "tuple[float, float, torch.Tensor]"]  # seconds, seconds on the device, output
-
-
-def _cpu_call(forward: routes.Forward, images: torch.Tensor) -> Call:
-    clock = time.perf_counter_ns
-
-    def call() -> tuple[float, float, torch.Tensor]:
-        start = clock()
-        output = forward(images)
-        return (clock() - start) / 1e9, 0.0, output
+    def call() -> tuple[float, float | None, numpy.ndarray]:
+        try:
+            seconds, device_seconds, output = clocked()
+        except Exception as error:  # a user's own module may raise anything
+            raise _torch_error(f"{shown(path)}: failed when run", error, metadata.model, "runtime") from error
+        return seconds, device_seconds, to_host(path, metadata, len(images), output)
 
     return call
 
 
-def _cuda_call(forward: routes.Forward, images: torch.Tensor) -> Call:
+Clocked = Callable[[], "tuple[float, float | None, torch.Tensor]"]
+
+
+def _cpu_call(forward: routes.Forward, images: torch.Tensor) -> Clocked:
+    clock = time.perf_counter_ns
+
+    def call() -> tuple[float, None, torch.Tensor]:
+        start = clock()
+        output = forward(images)
+        return (clock() - start) / 1e9, None, output
+
+    return call
+
+
+def _cuda_call(forward: routes.Forward, images: torch.Tensor) -> Clocked:
     """A call returns once the work is queued; only after a synchronise has the clock seen it all."""
     import torch
 
@@ -315,6 +373,7 @@ def _cuda_call(forward: routes.Forward, images: torch.Tensor) -> Call:
 def to_record(
     args: argparse.Namespace,
     metadata: Metadata,
+    route: routes.Route,
     images: numpy.ndarray,
     load_seconds: float,
     measured: Measured,
@@ -325,10 +384,11 @@ def to_record(
 
     return {
         "schema": record.SCHEMA,
-        "runner": f"python/{metadata.route}/{metadata.precision}",
+        "runner": f"python/{route.name}/{metadata.precision}",
         "runtime": "python",
-        "route": metadata.route,
+        "route": route.name,
         "precision": metadata.precision,
+        "memory_format": metadata.memory_format,
         "device": metadata.device,
         "model": metadata.model,
         "weights_origin": metadata.weights["origin"],
@@ -340,11 +400,15 @@ def to_record(
         "seed": args.seed if args.input is None else None,
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
+        "allocator": args.allocator,
+        "flush_denormal": args.flush_denormal == "on",
         "load_seconds": load_seconds,
         "warmup_seconds": measured.warmup,
         "warmup_steady": measured.steady,
         "run_seconds": measured.runs,
-        "device_seconds": measured.device if metadata.device == "cuda" else None,
+        "device_seconds": measured.device,
+        "settle_seconds": measured.settle,
+        "turn_calls": measured.turns,
         "output_drift": measured.drift,
         "output_finite": measured.finite,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

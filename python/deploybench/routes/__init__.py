@@ -1,6 +1,7 @@
-"""The routes: one row a way to deploy, one file an implementation. To add one, write the file and its row.
+"""The routes: one row a way to deploy. A kind is a file that `generate` writes; a route is a way to run such a file. To
+add one, write its functions and its row.
 
-torch is imported by the functions, not here: the driver reads this table without it.
+torch is imported by the functions, not here: the driver reads these tables without it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploybench.errors import DeploybenchError
-from deploybench.routes import eager, torchscript
+from deploybench.routes import eager, inductor, onnx, torchscript
 
 if TYPE_CHECKING:
     import torch
@@ -21,29 +22,60 @@ if TYPE_CHECKING:
 
     Forward = Callable[[torch.Tensor], torch.Tensor]
 
+BOTH = ("python", "cpp")
+PYTHON = ("python",)
+PRECISIONS = ("fp32", "bf16", "fp16")
+
 
 @dataclass(frozen=True)
-class Route:
-    """A way to deploy.
-
-    `export(module, example, path, metadata_json)` writes the artifact; `load(path, metadata)` gives a callable on the
-    artifact's device, float32 [N, 3, H, W] -> float32 [N, classes].
-    """
+class Kind:
+    """A kind of artifact. `export(module, example, path, metadata)` writes it, the metadata inside; `module` is in eval mode
+    and takes and gives float32, whatever its weights are."""
 
     name: str
     suffix: str
+    capture: str  # how the graph is made: script, trace, export, or none
+    export: Callable[[nn.Module, torch.Tensor, Path, Metadata], None]
+    memory_format: str = "contiguous"  # of activations and weights, unless asked otherwise: what measured best
+    rewritten: bool = False  # by graph.specialise, for one input shape
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to run. `load(path, metadata)` gives a callable, float32 [N, 3, H, W] on the artifact's device -> float32
+    [N, classes]; the C++ side is the branch of the same name in cpp/deploybench/artifact."""
+
+    name: str
+    kind: Kind
     runtimes: tuple[str, ...]
-    capture: str
-    export: Callable[[nn.Module, torch.Tensor, Path, str], None]
     load: Callable[[Path, Metadata], Forward]
+    precisions: tuple[str, ...] = PRECISIONS
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
 
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("eager", ".pth", "none", eager.export),
+        Kind("script", ".ts", "script", torchscript.export_script),
+        Kind("trace", ".ts", "trace", torchscript.export_trace),
+        Kind("frozen", ".ts", "export", torchscript.export_frozen, rewritten=True),
+        Kind("aoti", ".pt2", "export", inductor.export, memory_format="channels_last", rewritten=True),
+        Kind("onnx", ".onnx", "export", onnx.export),
+    )
+}
 ROUTES = {
     route.name: route
     for route in (
-        Route("eager", ".pth", ("python",), "none", eager.export, eager.load),
-        Route("script", ".ts", ("python", "cpp"), "script", torchscript.export_script, torchscript.load),
-        Route("trace", ".ts", ("python", "cpp"), "trace", torchscript.export_trace, torchscript.load),
+        Route("eager", KINDS["eager"], PYTHON, eager.load),
+        Route("script", KINDS["script"], BOTH, torchscript.load),
+        Route("trace", KINDS["trace"], BOTH, torchscript.load),
+        Route("frozen", KINDS["frozen"], BOTH, torchscript.load),
+        Route("fused", KINDS["frozen"], BOTH, torchscript.load_fused, ("fp32", "bf16"), ("cpu",)),
+        Route("compile", KINDS["eager"], PYTHON, inductor.load_compiled),
+        Route("aoti", KINDS["aoti"], BOTH, inductor.load),
+        Route("onnxruntime", KINDS["onnx"], PYTHON, onnx.load_onnxruntime, ("fp32",), ("cpu",)),
+        Route("openvino", KINDS["onnx"], PYTHON, onnx.load_openvino, ("fp32", "bf16"), ("cpu",)),
     )
 }
 
@@ -55,6 +87,41 @@ def route(name: str) -> Route:
     return ROUTES[name]
 
 
-def runners() -> dict[str, tuple[str, Route]]:
-    """Every `<runtime>/<route>` there is, with its runtime and row."""
-    return {f"{runtime}/{row.name}": (runtime, row) for row in ROUTES.values() for runtime in row.runtimes}
+def of_kind(kind: str) -> Route:
+    """The route that runs a file of this kind where none is named: the first."""
+    return next(row for row in ROUTES.values() if row.kind.name == kind)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A route in a runtime at a precision: `cpp/fused/bf16`. `again`: the second of a pair of --self-check."""
+
+    runtime: str
+    route: Route
+    precision: str = "fp32"
+    again: bool = False
+
+    @property
+    def name(self) -> str:
+        """As tables and results files write it; fp32 goes without saying."""
+        precision = "" if self.precision == "fp32" else f"/{self.precision}"
+        return f"{self.runtime}/{self.route.name}{precision}{'#2' if self.again else ''}"
+
+
+def runner(name: str) -> Runner:
+    """The runner called `name`."""
+    plain, _, again = name.partition("#")
+    runtime, _, rest = plain.partition("/")
+    row, _, precision = rest.partition("/")
+    return Runner(runtime, route(row), precision or "fp32", bool(again))
+
+
+def runners(device: str, precisions: tuple[str, ...] = ("fp32",)) -> list[Runner]:
+    """Every runner there is on `device` at these precisions."""
+    return [
+        Runner(runtime, row, precision)
+        for precision in precisions
+        for row in ROUTES.values()
+        if precision in row.precisions and device in row.devices
+        for runtime in row.runtimes
+    ]

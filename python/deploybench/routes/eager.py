@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from deploybench.routes import Forward
 
 
-def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: str) -> None:
+def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
     """Writes the state_dict, and beside its entries the metadata."""
     import torch
 
-    torch.save(module.state_dict(), path)
+    from deploybench.routes import border
+
+    torch.save(border.inner(module).state_dict(), path)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         root = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{root}/extra/{ENTRY}", metadata)
+        archive.writestr(f"{root}/extra/{ENTRY}", metadata.to_json())
 
 
 def load(path: Path, metadata: Metadata) -> Forward:
@@ -31,10 +33,12 @@ def load(path: Path, metadata: Metadata) -> Forward:
     import torch
 
     from deploybench import models
+    from deploybench.routes import border
 
     model = models.Model(metadata.model, metadata.factory)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a factory's own remarks on its initialisation
         module = models.finish(model, models.construct(model, metadata.input_shape[2]))
-    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    module = border.fit(module, metadata.precision, metadata.memory_format)
+    border.inner(module).load_state_dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     return module.to(metadata.device).eval()

@@ -1,4 +1,5 @@
-"""TorchScript, scripted (the source is compiled) or traced (one run is recorded). Twin of cpp/deploybench/artifact."""
+"""TorchScript: scripted (the source is compiled), traced (one run is recorded), frozen (weights are constants, batch norm is
+folded into convolutions), and frozen with oneDNN Graph's fusion. Twin of cpp/deploybench/artifact."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def export_script(module: nn.Module, example: torch.Tensor, path: Path, metadata: str) -> None:
+def export_script(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
     """Compiles the module's source and saves it."""
     import torch
 
@@ -39,17 +40,31 @@ def export_script(module: nn.Module, example: torch.Tensor, path: Path, metadata
     _save(scripted, path, metadata)
 
 
-def export_trace(module: nn.Module, example: torch.Tensor, path: Path, metadata: str) -> None:
+def export_trace(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
     """Records one run on `example`, [N, 3, H, W], and saves it."""
+    _save(_traced(module, example), path, metadata)
+
+
+def export_frozen(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
+    """Traces, makes constants of the weights, and saves it. Never the result of optimize_for_inference, which does not
+    survive saving (pytorch issue 69608)."""
+    import torch
+
+    with _quietly():
+        frozen = torch.jit.freeze(_traced(module, example).eval())
+    _save(frozen, path, metadata)
+
+
+def _traced(module: nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
     import torch
 
     try:
         # check_trace would run the model three times more; generate compares the saved file with eager anyway
         with _quietly(), torch.no_grad():
-            traced = torch.jit.trace(module, example, check_trace=False)
+            traced: torch.jit.ScriptModule = torch.jit.trace(module, example, check_trace=False)
+            return traced
     except (RuntimeError, TypeError) as error:
         raise DeploybenchError("runtime", f"cannot be traced ({first_line(error)}); mend the model") from error
-    _save(traced, path, metadata)
 
 
 def _drop_warnings(scripted: torch.jit.ScriptModule) -> None:
@@ -61,11 +76,11 @@ def _drop_warnings(scripted: torch.jit.ScriptModule) -> None:
                 node.destroy()
 
 
-def _save(module: torch.jit.ScriptModule, path: Path, metadata: str) -> None:
+def _save(module: torch.jit.ScriptModule, path: Path, metadata: Metadata) -> None:
     import torch
 
     with _quietly():
-        torch.jit.save(module, str(path), _extra_files={ENTRY: metadata})
+        torch.jit.save(module, str(path), _extra_files={ENTRY: metadata.to_json()})
 
 
 def load(path: Path, metadata: Metadata) -> Forward:
@@ -75,6 +90,14 @@ def load(path: Path, metadata: Metadata) -> Forward:
     with _quietly():
         module: Forward = torch.jit.load(str(path), map_location=metadata.device).eval()
     return module
+
+
+def load_fused(path: Path, metadata: Metadata) -> Forward:
+    """The same with oneDNN Graph's fusion switched on, for the whole process."""
+    import torch
+
+    torch.jit.enable_onednn_fusion(True)
+    return load(path, metadata)
 
 
 def first_line(error: BaseException) -> str:

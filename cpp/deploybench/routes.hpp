@@ -1,0 +1,27 @@
+// The ways to run an artifact in C++. Twin of python/deploybench/routes: a route is one row here and one branch in
+// artifact.cpp.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "deploybench/metadata.hpp"
+
+namespace deploybench {
+
+struct Route {
+  std::string_view name;
+  std::string_view kind;  // of artifact, as its metadata's `route` says
+  bool fp16;              // fp32 and bf16 all can
+  bool cuda;
+};
+
+// The route called `wish`, or, where that is empty, the first for this kind of file. Throws Error: usage where there is
+// no such route or it cannot run this artifact, artifact_invalid where the file is of a kind that runs in Python only.
+const Route& choose_route(const std::string& path, const Metadata& metadata, const std::string& wish);
+
+// Refuses compiled code that this machine or this LibTorch cannot run, before it ends the process by SIGILL (pytorch
+// issue 121516). Throws Error: artifact_device, artifact_version.
+void check_machine(const std::string& path, const Metadata& metadata, const std::string& torch_version);
+
+}  // namespace deploybench

@@ -1,0 +1,54 @@
+// Which route runs which file, and what is refused before it is loaded.
+#include "deploybench/routes.hpp"
+
+#include "check.hpp"
+#include "deploybench/host.hpp"
+
+namespace {
+
+using deploybench::check_machine;
+using deploybench::choose_route;
+using deploybench::Metadata;
+
+Metadata of(const std::string& kind) {
+  Metadata metadata;
+  metadata.model = "tiny";
+  metadata.route = kind;
+  metadata.precision = "fp32";
+  metadata.device = "cpu";
+  metadata.torch_version = "2.13.0+cpu";
+  return metadata;
+}
+
+TEST(routes, a_file_is_run_by_the_first_route_of_its_kind) {
+  CHECK(choose_route("a.ts", of("script"), "").name == "script");
+  CHECK(choose_route("a.ts", of("frozen"), "").name == "frozen");
+  CHECK(choose_route("a.ts", of("frozen"), "fused").name == "fused");
+  CHECK(choose_route("a.pt2", of("aoti"), "aoti").name == "aoti");
+}
+
+TEST(routes, what_does_not_fit_is_refused) {
+  CHECK_THROWS(choose_route("a.pth", of("eager"), ""), "a.pth: route eager runs in Python only");
+  CHECK_THROWS(choose_route("a.ts", of("script"), "fast"), "--route: 'fast' is no route of C++; there are script, ");
+  CHECK_THROWS(choose_route("a.ts", of("script"), "fused"), "--route fused: runs frozen files, a.ts is script");
+  Metadata half = of("frozen");
+  half.precision = "fp16";
+  CHECK_THROWS(choose_route("a.ts", half, "fused"), "cannot run precision fp16");
+  Metadata cuda = of("frozen");
+  cuda.device = "cuda";
+  CHECK_THROWS(choose_route("a.ts", cuda, "fused"), "cannot run on cuda");
+}
+
+TEST(routes, compiled_code_needs_its_cpu_and_its_torch) {
+  Metadata metadata = of("aoti");
+  check_machine("a.pt2", metadata, "1.0");  // nothing compiled, nothing to check
+  metadata.built_for_cpu = deploybench::cpu_flags();
+  metadata.built_for_cpu.resize(std::min<std::size_t>(metadata.built_for_cpu.size(), 1));
+  check_machine("a.pt2", metadata, "2.13.1");
+  if (metadata.built_for_cpu.empty()) return;  // a CPU whose flags /proc/cpuinfo does not name
+  CHECK_THROWS(check_machine("a.pt2", metadata, "2.14.0+cpu"), "compiled for torch 2.13.0+cpu, this is LibTorch 2.14");
+  metadata.built_for_cpu.emplace_back("avx4096");
+  CHECK_THROWS(check_machine("a.pt2", metadata, "2.13.0"), "a.pt2: compiled for a CPU with avx4096, which this one");
+}
+
+}  // namespace

@@ -1,0 +1,101 @@
+"""A case: a model with the artifacts and the tensor file that its workers need, made where they lack. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploybench import artifact, library_paths, routes
+from deploybench.errors import DeploybenchError
+from deploybench.models import Model
+
+CLEANING_SECONDS = 10  # torch does not hear Ctrl-C while it writes a file, and the largest artifact has 1.3 GB
+INTERRUPTED = (128 + signal.SIGINT, -signal.SIGINT)  # Ctrl-C reaches the child before it reaches us
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with what its workers need."""
+
+    model: Model
+    artifacts: dict[tuple[str, str], Path]  # by kind and precision
+    errors: dict[tuple[str, str], str]  # by the same, where the artifact cannot be made
+    input: Path
+
+
+def prepare(model: Model, config: dict[str, Any]) -> Case:
+    """Makes what the runners lack: the artifact of each route, by `deploybench generate`, and the tensor file.
+
+    A route that cannot be made is an error in the case, not the end of it.
+    """
+    device, folder = config["device"], Path(config["artifacts"])
+    chosen = [routes.runner(name) for name in config["runners"]]
+    wanted = list(dict.fromkeys((one.route, one.precision) for one in chosen))
+    what = model.factory if model.own else model.name
+    command = ["generate", "--models", what, "--device", device, "--artifacts", str(folder), *config["generate"]]
+    made: dict[tuple[str, str], Path] = {}
+    errors: dict[tuple[str, str], str] = {}
+    for precision in dict.fromkeys(precision for _, precision in wanted):
+        rows = [row for row, its in wanted if its == precision]
+        try:  # one built model for all routes
+            _verb([*command, "--precisions", precision, "--routes", ",".join(row.name for row in rows)])
+        except DeploybenchError:
+            for row in rows:  # which of them; what went well is up to date and takes no time
+                try:
+                    _verb([*command, "--precisions", precision, "--routes", row.name])
+                except DeploybenchError as error:
+                    errors[row.kind.name, precision] = str(error)
+    for row, precision in wanted:
+        key = row.kind.name, precision
+        if key not in errors:
+            made[key] = artifact.path_for(folder, model.name, *key, device, row.kind.suffix)
+    if not made:
+        return Case(model, {}, errors, Path(config["input"]))
+    return Case(model, made, errors, _tensor(Path(config["input"]), next(iter(made.values()))))
+
+
+def _tensor(photo: Path, made: Path) -> Path:
+    """The photo through the artifact's own transform, a file that all models with this transform share."""
+    if photo.suffix in (".npy", ".dat"):
+        return photo
+    made_from = json.dumps([str(photo.resolve()), artifact.read_metadata(made).preprocessing], sort_keys=True)
+    tensor = made.parent / f"{photo.stem}.{zlib.crc32(made_from.encode()):08x}.npy"
+    if not tensor.exists() or tensor.stat().st_mtime_ns < photo.stat().st_mtime_ns:
+        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)])
+    return tensor
+
+
+def _verb(arguments: list[str]) -> None:
+    """Runs another verb in its own process, quietly. Raises its last error line."""
+    command = [sys.executable, "-m", "deploybench", *arguments]
+    done = _captured(command, library_paths.python_environment())
+    if done.returncode in INTERRUPTED:
+        raise KeyboardInterrupt
+    if done.returncode:
+        errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DeploybenchError(
+            "runtime", errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}"
+        )
+
+
+def _captured(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run, which kills an interrupted child after 0.25 s: too soon to remove its half-made artifact."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
+        try:
+            out, err = process.communicate()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # where it was this process alone that was told
+            try:
+                process.wait(CLEANING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -1,0 +1,116 @@
+"""Inductor: `torch.compile` in the process, and AOTInductor, which compiles ahead of time into a .pt2 package that C++ loads
+without Python. Twin of cpp/deploybench/artifact."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploybench import record
+from deploybench.artifact import ENTRY, Metadata
+from deploybench.errors import DeploybenchError
+from deploybench.routes import eager
+from deploybench.routes.torchscript import first_line
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from deploybench.routes import Forward
+
+# Flags of /proc/cpuinfo that -march=native turns into instructions.
+COMPILED_FLAGS = ("avx", "amx", "fma", "f16c", "bmi", "gfni", "vaes", "vpclmulqdq", "movbe", "abm", "adx")
+PORTABLE_FLAGS = ["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"]  # x86-64-v3
+OPTIONS: dict[str, Any] = {"freezing": True}  # weights are constants: packed for oneDNN, batch norm folded
+
+
+def need_compiler() -> None:
+    """Raises an error that says what to install where Inductor finds no C++ compiler."""
+    from torch._inductor import config
+
+    compiler = config.cpp.cxx[1]
+    if shutil.which(compiler) is None:
+        raise DeploybenchError(
+            "runtime", f"{compiler}: no C++ compiler, which Inductor needs; install g++ or set CXX to another one"
+        )
+
+
+def built_for(device: str, portable: bool) -> dict[str, Any]:
+    """What the compiled code needs, for the metadata: flags of the CPU, the GPU's architecture, and what compiled it."""
+    import torch
+    from torch._inductor import config
+
+    compiler = config.cpp.cxx[1]
+    version = ""
+    if shutil.which(compiler):
+        version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True).stdout.strip()
+    own = sorted(flag for flag in record.cpu_flags() if flag.startswith(COMPILED_FLAGS))
+    found: dict[str, Any] = {
+        "cpu_flags": PORTABLE_FLAGS if portable else own,
+        "compiler": f"{compiler} {version}".strip(),
+    }
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        found["gpu"] = f"sm_{major}{minor}"
+    return found
+
+
+def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
+    """Exports the graph at the shape of `example`, compiles it, and writes the package."""
+    import torch
+    from torch._inductor import aoti_compile_and_package
+
+    need_compiler()
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (example,))
+    except Exception as error:  # the exporter raises a dozen kinds
+        raise DeploybenchError("runtime", f"cannot be exported ({first_line(error)})") from error
+    with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
+        package = Path(folder, "model.pt2")  # the packager insists on the suffix
+        try:
+            with torch.no_grad():
+                aoti_compile_and_package(program, package_path=str(package), inductor_configs=_options(metadata))
+        except Exception as error:
+            raise DeploybenchError("runtime", f"cannot be compiled by Inductor ({first_line(error)})") from error
+        with zipfile.ZipFile(package, "a", zipfile.ZIP_STORED) as archive:
+            root = archive.namelist()[0].partition("/")[0]
+            archive.writestr(f"{root}/extra/{ENTRY}", metadata.to_json())
+        shutil.copyfile(package, path)
+
+
+def _options(metadata: Metadata) -> dict[str, Any]:
+    if metadata.built_for["cpu_flags"] == PORTABLE_FLAGS:
+        return {**OPTIONS, "cpp.simdlen": 256, "cpp.march": "x86-64-v3"}
+    return dict(OPTIONS)
+
+
+def load(path: Path, metadata: Metadata) -> Forward:
+    """The package, its kernels unpacked and loaded. Not by aoti_load_package, which would compile probes of the instruction
+    set for seconds (pytorch issue 191715)."""
+    from torch._C._aoti import AOTIModelPackageLoader
+
+    loader = AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = loader.run([images])[0]
+        return output
+
+    return forward
+
+
+def load_compiled(path: Path, metadata: Metadata) -> Forward:
+    """The eager module through torch.compile, with its weights frozen. The first call compiles."""
+    import torch
+    from torch._inductor import config
+
+    need_compiler()
+    config.freezing = True
+    compiled: Forward = torch.compile(eager.load(path, metadata), dynamic=False)
+    return compiled
