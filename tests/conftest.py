@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from deploybench import library_paths, paths, routes
 
+pytest_plugins = ["bad_input"]  # its fixtures: place, here, programs
+
 ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))
 SHARED = ROOT.parent / "shared" / "data"  # real weights and photos, where they are there
@@ -69,13 +71,18 @@ Artifact = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def artifact(artifacts: Path) -> Artifact:
-    """artifact(model, route, precision): the file, generated with random weights the first time it is asked for."""
+    """artifact(model, route, precision): the file, generated with random weights the first time it is asked for.
+
+    What the same tests want is made by the same process: a start costs 3 s, and the model is built once.
+    """
 
     def make(model: str, route: str = "script", precision: str = "fp32") -> Path:
         kind = routes.route(route).kind
         file = artifacts / f"{model}.{kind.name}-{precision}-cpu{kind.suffix}"
         if not file.exists():
-            flags = ("--routes", route, "--precision", precision, "--weights", "random", "--artifacts", artifacts)
+            together = ("--routes", "eager,script") if kind.name in ("eager", "script") else ("--routes", route)
+            precisions = "fp32,bf16" if kind.name == "frozen" else precision
+            flags = (*together, "--precisions", precisions, "--weights", "random", "--artifacts", artifacts)
             done = python("generate", "--models", model, *flags)
             assert done.returncode == 0, done.stderr
         return file

@@ -212,17 +212,13 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
 def test_a_worker_waits_for_its_turn(runtime: str, artifact: Artifact) -> None:
     flags = ("--artifact", artifact("squeezenet1_1", "script"), "--json", "--warmup", 0, "--runs", 3, "--turn", 2)
-    run = (
-        (lambda **more: python("worker", *flags, **more))
-        if runtime == "python"
-        else lambda **more: native("bench", *flags, **more)
-    )
-    done = run(input="\n\n")
+    program, verb = (python, "worker") if runtime == "python" else (native, "bench")
+    done = program(verb, *flags, input="\n\n")
     *ready, line = done.stdout.splitlines()
     assert ready == ["ready", "ready"]
     assert json.loads(line)["turn_calls"] == [2, 1]
     assert len(json.loads(line)["settle_seconds"]) == 2
-    one_line_error(run(input="\n"), 1, "standard input: ended before the run", "--turn")
+    one_line_error(program(verb, *flags, input="\n"), 1, "standard input: ended before the run", "--turn")
 
 
 def test_workers_that_memory_does_not_hold_together_go_in_groups(

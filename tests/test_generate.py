@@ -17,7 +17,8 @@ import torch
 from conftest import Artifact, python
 from deploybench import artifact as artifacts_module
 from deploybench import models, options, weights
-from deploybench.generate import Job, attempt
+from deploybench.generate import attempt
+from deploybench.job import Job
 from PIL import Image
 
 # torch's DeprecationWarning on TorchScript, which docs/troubleshooting.md explains
@@ -174,8 +175,8 @@ def test_labels_of_an_own_model(tmp_path: Path, own: dict[str, object]) -> None:
 
 
 def test_leftovers_of_killed_runs_are_swept(tmp_path: Path) -> None:
-    dead = tmp_path / ".x.ts.999999999.partial"
-    alive = tmp_path / f".y.ts.{os.getpid()}.partial"
+    dead = tmp_path / ".x.999999999.partial.ts"
+    alive = tmp_path / f".y.{os.getpid()}.partial.ts"
     dead.touch()
     alive.touch()
     assert python("generate", "--models", "squeezenet1_1", "--weights", "random", "--out", tmp_path).returncode == 0

@@ -140,7 +140,9 @@ def ended_well(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     assert "Exception ignored" not in done.stderr
     assert "interrupted" in done.stderr.splitlines()[-1], done.stderr
     left = [
-        str(file) for file in folder.rglob("*") if file.name.endswith((".partial", ".tmp")) or ".json." in file.name
+        str(file)
+        for file in folder.rglob("*")
+        if ".partial" in file.name or file.name.endswith(".tmp") or ".json." in file.name
     ]
     assert left == []
 
@@ -226,7 +228,7 @@ def test_generate_while_the_artifact_is_written(jobs: int, folder: Path) -> None
     """What is finished is kept, and what is half-made goes. Then the same command makes the rest."""
     models = "squeezenet1_1,slow_module:heavy"
     command = verb("generate", "--models", models, "--weights", "random", "--out", "artifacts", "--jobs", jobs)
-    ended_well(interrupt(command, exists(folder, "artifacts/.heavy.*.partial"), folder), folder)
+    ended_well(interrupt(command, exists(folder, "artifacts/.heavy.*.partial.ts"), folder), folder)
     assert not (folder / "artifacts" / "heavy.script-fp32-cpu.ts").exists()
 
 
@@ -273,7 +275,7 @@ def test_bench_while_it_generates(folder: Path) -> None:
         "bench", "--model", "slow_module:heavy", "--runtimes", "python", "--routes", "script", "--weights", "random",
         "--artifacts", "artifacts", "--results", "results",
     )  # fmt: skip
-    ended_well(interrupt(command, exists(folder, "artifacts/.heavy.*.partial"), folder, "bench alone"), folder)
+    ended_well(interrupt(command, exists(folder, "artifacts/.heavy.*.partial.ts"), folder, "bench alone"), folder)
 
 
 def test_worker(artifact: Artifact, folder: Path) -> None:

@@ -30,6 +30,7 @@ MAX_SIDE_PIXELS = 16384
 MAX_CLASSES = 1_000_000
 # What zipfile raises for a file that is no zip, is damaged, encrypted, or packed by a method that it does not know.
 NO_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, LookupError, RuntimeError)
+PARTIAL = ".partial"  # in the name of a file that is being written, after the process that writes it
 REMAKE = "make it with: deploybench generate --models"
 
 
@@ -192,8 +193,11 @@ def parse_metadata(path: Path, text: bytes) -> Metadata:
 
 @contextlib.contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
+
+    It keeps the suffix, on which some exporters insist.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
     try:
         refuse_special(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +211,14 @@ def written_atomically(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # such as NotADirectoryError, below a file
             partial.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed runs left in `folder`: partial files whose process is gone."""
+    for partial in folder.glob(f".*{PARTIAL}*"):
+        pid = partial.name.partition(PARTIAL)[0].rpartition(".")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            partial.unlink(missing_ok=True)
 
 
 def refuse_special(path: Path) -> None:

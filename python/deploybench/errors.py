@@ -24,3 +24,9 @@ class DeploybenchError(Exception):
     def exit_code(self) -> int:
         """What the program ends with."""
         return USAGE_EXIT if self.code == "usage" else FAILURE_EXIT
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message that says something, for a one-line error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else repr(error))[:200]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, generate, images, models, options, parity, paths, routes, tensor_file, worker
+from deploybench import artifact, images, job, models, options, parity, paths, routes, tensor_file, worker
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError
 
@@ -108,9 +108,9 @@ def _make(args: argparse.Namespace) -> Path:
         options.overrides(args), labels_file=None
     )  # --labels is for this print, not for the file
     row = routes.route(args.route or "script")
-    job = generate.Job(chosen[0], row.kind.name, args.precision, device, args.weights, overrides, args.artifacts, False)
-    generate.make(job)
-    return job.path
+    wanted = job.Job(chosen[0], row.kind.name, args.precision, device, args.weights, overrides, args.artifacts, False)
+    job.make(wanted)
+    return wanted.path
 
 
 def read_inputs(inputs: list[Path], path: Path, metadata: Metadata) -> Any:

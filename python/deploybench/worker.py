@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploybench import artifact, measurement, models, options, record, routes
 from deploybench.artifact import Metadata
-from deploybench.errors import DeploybenchError
+from deploybench.errors import DeploybenchError, first_line
 from deploybench.measurement import Call, Limits, Measured
 from deploybench.paths import shown
 
@@ -296,8 +296,6 @@ def load(path: Path, metadata: Metadata, row: routes.Route) -> tuple[routes.Forw
 
 
 def _torch_error(what: str, error: Exception, model: str, code: str = "artifact_invalid") -> DeploybenchError:
-    from deploybench.routes.torchscript import first_line
-
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return DeploybenchError("out_of_memory", f"{what}: out of memory; use a smaller --batch-size or model")
     return DeploybenchError(code, f"{what} ({first_line(error)}); {artifact.REMAKE} {model} --force")

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploybench import record
 from deploybench.artifact import ENTRY, Metadata
-from deploybench.errors import DeploybenchError
+from deploybench.errors import DeploybenchError, first_line
 from deploybench.routes import eager
-from deploybench.routes.torchscript import first_line
 
 if TYPE_CHECKING:
     import torch

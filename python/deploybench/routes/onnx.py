@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploybench.artifact import ENTRY, Metadata
-from deploybench.errors import DeploybenchError
-from deploybench.routes.torchscript import first_line
+from deploybench.errors import DeploybenchError, first_line
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploybench.artifact import ENTRY, Metadata
-from deploybench.errors import DeploybenchError
+from deploybench.errors import DeploybenchError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -98,9 +98,3 @@ def load_fused(path: Path, metadata: Metadata) -> Forward:
 
     torch.jit.enable_onednn_fusion(True)
     return load(path, metadata)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of torch's message that says something, for a one-line error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else repr(error))[:200]

@@ -1,0 +1,139 @@
+"""Are results files that are damaged or foreign, and flags of bench, refused in one line?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bad_input import (
+    Run,
+    refused,
+    sound_results,
+)
+
+
+def changed(key: str, value: Any) -> bytes:
+    """The sound results with one value at a dotted path replaced."""
+    results = sound_results()
+    *way, last = key.split(".")
+    at: Any = results
+    for name in way:
+        at = at[int(name)] if name.isdigit() else at[name]
+    if value is KeyError:
+        del at[last]
+    else:
+        at[last] = value
+    return json.dumps(results).encode()
+
+
+RESULTS: list[tuple[str, bytes | None, tuple[str, ...]]] = [
+    ("missing", None, ("no such results file", "make bench")),
+    ("empty", b"", ()),
+    ("cut", json.dumps({"schema": 2}).encode()[:-1], ()),
+    ("text", b"hello", ()),
+    ("not UTF-8", b"\xff\xfe\x00", ()),
+    ("nested", b"[" * 100_000, ()),
+    ("a list", b"[]", ()),
+    ("another schema", changed("schema", 1), ("schema 1",)),
+    ("no schema", changed("schema", KeyError), ()),
+    ("no runs", changed("runs", KeyError), ()),
+    ("runs is a number", changed("runs", 5), ()),
+    ("a run is a text", changed("runs", ["x"]), ()),
+    ("a run without a model", changed("runs.0.model", KeyError), ()),
+    ("a run without times", changed("runs.0.run_seconds", KeyError), ()),
+    ("a run with no time", changed("runs.0.run_seconds", []), ()),
+    ("a run of no seconds", changed("runs.0.run_seconds", [0.0, 0.0]), ()),
+    ("a time as text", changed("runs.0.run_seconds", ["fast"]), ()),
+    ("a time of NaN", changed("runs.0.run_seconds", [float("nan")]), ()),
+    ("an error that is a text", changed("runs.0.error", "broken"), ()),
+    ("parity as text", changed("runs.0.parity", "fine"), ()),
+    ("no runners", changed("config.runners", KeyError), ()),
+    ("runners are a number", changed("config.runners", 3), ()),
+    ("no threads", changed("config.threads", KeyError), ()),
+    ("no environment", changed("environment", []), ()),
+    ("no cpus", changed("environment.cpus", KeyError), ()),
+    ("load average as text", changed("environment.load_average_1min", "high"), ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "words"), RESULTS, ids=[row[0] for row in RESULTS])
+def test_report(name: str, content: bytes | None, words: tuple[str, ...], here: Run, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    if content is not None:
+        file.write_bytes(content)
+    for run in (
+        lambda: here("report", file),
+        lambda: here("report", file, "--markdown"),
+        lambda: here("bench", "--resume", file),
+    ):
+        refused(run, (tmp_path,), 1, (str(file), *words))
+
+
+def test_the_sound_report(here: Run, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(sound_results()))
+    done = here("report", tmp_path / "results.json")
+    assert done.returncode == 0, done.stderr
+    assert "python/eager" in done.stdout
+
+
+def test_report_of_a_folder_without_results(here: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "absent", tmp_path / "file"):
+        refused(lambda folder=folder: here("report", "--results", folder), (tmp_path,), 1, (str(folder), "make bench"))
+    refused(lambda: here("report", tmp_path), (tmp_path,), 1, (str(tmp_path),))
+
+
+BENCH_FLAGS: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
+    (("--models", "resnet5O"), 2, ("resnet5O", "resnet50", "deploybench list")),
+    (("--routes", "rocket"), 2, ("rocket", "eager, script, trace")),
+    (("--runtimes", "rust"), 2, ("rust", "python,cpp")),
+    (("--runtimes", ""), 2, ("--runtimes",)),
+    (("--rounds", "0"), 2, ("--rounds",)),
+    (("--runs", "0"), 2, ("--runs",)),
+    (("--threads", "0"), 2, ("--threads",)),
+    (("--threads", "100000000"), 2, ("--threads",)),
+    (("--batch-size", "-1"), 2, ("--batch-size",)),
+    (("--max-seconds", "0"), 2, ("--max-seconds",)),
+    (("--min-seconds", "nan"), 2, ("--min-seconds",)),
+    (("--input", "absent.jpg"), 1, ("absent.jpg", "--input")),
+    (("--input", "data"), 1, ("data", "--input")),
+    (("--weights", "x.pth", "--models", "resnet18,resnet34"), 2, ("--weights", "one")),
+    (("--weights", "absent.pth", "--models", "resnet18"), 1, ("absent.pth", "--weights")),
+    (("--nonsense",), 2, ("--nonsense", "--help")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "code", "words"), BENCH_FLAGS, ids=[" ".join(row[0]) for row in BENCH_FLAGS])
+def test_bench(flags: tuple[str, ...], code: int, words: tuple[str, ...], here: Run, tmp_path: Path) -> None:
+    """Refused at once, before a results file is made."""
+    refused(here, (tmp_path,), code, words, "bench", "--runtimes", "python", "--results", tmp_path, *flags)
+
+
+def test_bench_where_no_results_can_be(here: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/results")):
+        words = (str(folder), "--results")
+        refused(here, (tmp_path,), 1, words, "bench", "--runtimes", "python", "--results", folder)
+
+
+def test_resume_of_another_machine(here: Run, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    file.write_bytes(changed("environment.host", "somebody-elses"))
+    refused(here, (tmp_path,), 2, (str(file), "host was somebody-elses", "without --resume"), "bench", "--resume", file)
+    refused(here, (tmp_path,), 1, (str(tmp_path), "make bench"), "bench", "--resume", "--results", tmp_path / "absent")
+    file.write_text(json.dumps(sound_results()))
+    refused(here, (tmp_path,), 1, (str(file), "config lacks", "without --resume"), "bench", "--resume", file)
+
+
+LIST: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("resnet5O",), ("resnet5O", "resnet50")),
+    (("sound_module:/absolute",), ("package.module:factory",)),
+    (("--nonsense",), ("--nonsense",)),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), LIST, ids=[" ".join(row[0]) for row in LIST])
+def test_list(flags: tuple[str, ...], words: tuple[str, ...], here: Run, tmp_path: Path) -> None:
+    refused(here, (tmp_path,), 2, words, "list", *flags)
