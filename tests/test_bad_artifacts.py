@@ -172,7 +172,7 @@ def test_places_that_hold_no_artifact(program: str, place: Place, programs: dict
 
 def test_a_route_that_nobody_knows(place: Place, programs: dict[str, Run], tmp_path: Path) -> None:
     (tmp_path / "bad.ts").write_bytes(patched(place.script, route="rocket"))
-    words = ("bad.ts", "'onnx'", "eager, script, trace", "generate --models")
+    words = ("bad.ts", "'rocket'", "eager, script, trace", "generate --models")
     refused(programs[WORKER], (tmp_path,), 1, words, "--artifact", tmp_path / "bad.ts")
     refused(programs[BENCH], (tmp_path,), 1, ("bad.ts", "eager script trace"), "--artifact", tmp_path / "bad.ts")
 

@@ -72,7 +72,8 @@ class Outcome:
 
 def make(job: Job) -> Outcome:
     """Writes the artifact of `job` unless it is up to date."""
-    from deploybench import weights, write
+    from deploybench import weights
+    from deploybench.routes import write
 
     start = time.perf_counter()
     existing = _existing(job)
