@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import hashlib
 import importlib.util
@@ -83,6 +84,7 @@ def make(job: Job) -> Outcome:
     if existing and (source is None or source.origin == existing.weights["origin"]):
         return Outcome(job, origin=existing.weights["origin"], bytes=job.path.stat().st_size)
     source = source or weights.resolve(job.weights, job.model)
+    return_freed_memory()
     module, preprocessing, sha256 = _build(job, source)
     write.write(
         job, module.to(job.device), preprocessing, {"origin": source.origin, "name": source.name, "sha256": sha256}
@@ -90,6 +92,13 @@ def make(job: Job) -> Outcome:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds = time.perf_counter() - start
     return Outcome(job, "", True, source.origin, seconds, job.path.stat().st_size, peak)
+
+
+def return_freed_memory() -> None:
+    """Makes glibc give back every large block when it is freed. Left alone it raises its threshold with the blocks that it
+    sees, up to 32 MB, and keeps what lies below: 2.8 GB after vit_l_16."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
 
 
 _last: list[Any] = []  # the model built last, kept for its next route; one model in memory at a time
