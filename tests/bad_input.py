@@ -337,7 +337,7 @@ def sound_results() -> dict[str, Any]:
     """A results file of one model, one runner and one round."""
     run = {
         "schema": 2, "runner": "python/eager", "model": "net", "round": 0, "route": "eager", "batch_size": 1,
-        "artifact_bytes": 5000, "load_seconds": 0.1, "warmup_seconds": [0.1] * 10, "warmup_steady": True,
+        "artifact_bytes": 5000, "load_seconds": 0.1, "cold_start_seconds": 2.5, "warmup_seconds": [0.1] * 10, "warmup_steady": True,
         "run_seconds": [0.1] * 10, "turn_calls": [10], "peak_rss_bytes": 1000, "weights_origin": "random", "warnings": [],
         "build_type": None, "parity": {"ok": True, "reason": ""},
     }  # fmt: skip

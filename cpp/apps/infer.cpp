@@ -57,7 +57,7 @@ void run(const InferOptions& options) {
   Inference inference;
   inference.artifact = options.artifact;
   inference.input = options.input;
-  inference.runtime = set_up_runtime(options.threads, 1, Executor::simple, false);
+  inference.runtime = set_up_runtime(options.threads, 1, {.executor = "simple"});
   Artifact artifact = Artifact::load(options.artifact, options.device, "");
   const Metadata& metadata = artifact.metadata();
   inference.warnings =

@@ -175,19 +175,19 @@ void Artifact::State::keep(const c10::IValue& result) {
   output = result.toTensor().to(at::Device(at::kCPU), at::kFloat).contiguous();
 }
 
-RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor, bool flush_denormal) {
+RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, const Knobs& knobs) {
   return guarded("LibTorch", Code::runtime, [&] {
     at::set_num_threads(static_cast<int>(threads));
     at::set_num_interop_threads(static_cast<int>(interop_threads));
-    if (executor == Executor::simple) torch::jit::setGraphExecutorOptimize(false);
-    const bool flushed = flush_denormal && at::globalContext().setFlushDenormal(true);
+    torch::jit::setGraphExecutorOptimize(knobs.executor == "profiling");
+    at::Context& context = at::globalContext();
+    context.setFlushDenormal(knobs.flush_denormal == "on");
+    context.setAllowTF32CuBLAS(knobs.tf32 == "on");
+    context.setAllowTF32CuDNN(knobs.tf32 == "on");
+    context.setBenchmarkCuDNN(knobs.cudnn_benchmark == "on");
     // The second count is an int or a size_t, by torch's version.
-    return RuntimeInfo{version_from_config(at::show_config()),
-                       at::get_cpu_capability(),
-                       at::get_num_threads(),
-                       static_cast<std::int64_t>(at::get_num_interop_threads()),
-                       "",
-                       flushed};
+    return RuntimeInfo{version_from_config(at::show_config()), at::get_cpu_capability(), at::get_num_threads(),
+                       static_cast<std::int64_t>(at::get_num_interop_threads()), knobs};
   });
 }
 

@@ -8,19 +8,16 @@
 #include <string>
 #include <vector>
 
+#include "deploybench/knobs.hpp"
 #include "deploybench/measurement.hpp"
 #include "deploybench/metadata.hpp"
 #include "deploybench/record.hpp"
 
 namespace deploybench {
 
-enum class Executor {
-  profiling,  // as in production: the first calls are slow, because the graph is specialised to what it sees
-  simple,     // for a program that makes one call: no specialising
-};
-
-// Sets LibTorch up, before anything else of it is used; returns what is in effect. Threads >= 1.
-RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, Executor executor, bool flush_denormal);
+// Sets LibTorch up, before anything else of it is used; returns what is in effect. Threads >= 1. The knobs `allocator`
+// and `bind` are the process's own: see host.hpp.
+RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, const Knobs& knobs);
 
 // float32 [batch,channels,height,width] flattened, bit for bit what Python's torch.manual_seed(seed);
 // torch.randn(shape) gives.

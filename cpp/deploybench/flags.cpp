@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <sstream>
 #include <utility>
 
 #include "deploybench/error.hpp"
 
 namespace deploybench {
 namespace {
+
+constexpr std::size_t help_width = 80;
+constexpr std::size_t help_column = 26;
 
 // from_chars and not strtol or stod: those skip white space, take "0x10" and "nan", and read the user's locale.
 template <typename Number>
@@ -54,9 +58,31 @@ std::size_t parse_flag(const CommandLine& line, std::span<const char* const> arg
   return inlined ? 1 : 2;
 }
 
-std::string padded(std::string text, std::size_t width) {
-  text.append(text.size() < width ? width - text.size() : 1, ' ');
-  return text;
+// `text` broken at spaces into lines of at most 80 columns; all but the first begin with `indent` spaces.
+std::string wrapped(const std::string& text, std::size_t indent) {
+  std::string lines;
+  std::size_t column = indent;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    if (column > indent && column + 1 + word.size() > help_width) {
+      lines += "\n" + std::string(indent, ' ');
+      column = indent;
+    } else if (column > indent) {
+      lines += ' ';
+      ++column;
+    }
+    lines += word;
+    column += word.size();
+  }
+  return lines;
+}
+
+// What is typed, and beside it what it does; below it where there is no room.
+std::string entry(const std::string& typed, const std::string& does) {
+  const std::size_t begin = 2 + typed.size() + 1;
+  const std::string gap =
+      begin > help_column ? "\n" + std::string(help_column, ' ') : std::string(help_column - begin + 1, ' ');
+  return "  " + typed + gap + wrapped(does, help_column) + "\n";
 }
 
 }  // namespace
@@ -135,20 +161,16 @@ void parse(const CommandLine& line, std::span<const char* const> arguments) {
 }
 
 std::string help_text(const CommandLine& line) {
-  constexpr std::size_t column = 24;
   std::string text = "usage: " + line.program;
   for (const Positional& positional : line.positionals) text += " " + positional.name;
-  text += " [flags]\n\n" + line.summary + "\n";
+  text += " [flags]\n\n" + wrapped(line.summary, 0) + "\n";
   if (!line.positionals.empty()) text += "\n";
-  for (const Positional& positional : line.positionals) {
-    text += "  " + padded(positional.name, column) + positional.help + "\n";
-  }
+  for (const Positional& positional : line.positionals) text += entry(positional.name, positional.help);
   for (const Group& group : line.groups) {
     text += "\n" + group.heading + "\n";
     for (const Flag& flag : group.flags) {
       const std::string shown = flag.value_name.empty() ? flag.name : flag.name + " " + flag.value_name;
-      text += "  " + padded(shown, column) + flag.help;
-      text += flag.preset.empty() ? "\n" : " (default: " + flag.preset + ")\n";
+      text += entry(shown, flag.preset.empty() ? flag.help : flag.help + " (default: " + flag.preset + ")");
     }
   }
   return text;

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -61,6 +62,13 @@ void set_allocator(const std::string& allocator) {
   (void)mallopt(M_MMAP_MAX, 0);  // no block of its own for large sizes, which would be unmapped when freed
   (void)mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 #endif
+}
+
+void bind_threads(char** argv) {
+  if (std::getenv("OMP_PROC_BIND") != nullptr) return;
+  (void)setenv("OMP_PROC_BIND", "true", 1);
+  (void)setenv("OMP_PLACES", "cores", 1);
+  (void)execv("/proc/self/exe", argv);  // returns only where it fails: then it runs unbound
 }
 
 std::string toolchain() {

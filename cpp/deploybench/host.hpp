@@ -20,6 +20,10 @@ std::vector<std::string> cpu_flags();
 // mapped; "huge": so, and torch asks for pages of 2 MB; "system": glibc's own way, which returns large blocks at once.
 void set_allocator(const std::string& allocator);
 
+// Keeps each OpenMP thread on a core of its own. OpenMP reads that from the environment before main() begins, so the
+// program starts once more with it set; call it first in main().
+void bind_threads(char** argv);
+
 // Compiler of this program, e.g. "g++ 12.2.0".
 std::string toolchain();
 

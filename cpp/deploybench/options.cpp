@@ -4,6 +4,7 @@
 #include <limits>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "deploybench/error.hpp"
 #include "deploybench/flags.hpp"
@@ -48,11 +49,22 @@ CommandLine bench_line(BenchOptions& o) {
   Group where = {"where it runs",
                  {device_flag(o),
                   threads_flag(o),
-                  {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)},
-                  {"--allocator", "huge|keep|system", "freed memory: kept in huge pages, kept, the system's way",
-                   o.allocator, into_choice(o.allocator, {"huge", "keep", "system"})},
-                  {"--flush-denormal", "on|off", "numbers below 1e-38 become zero", o.flush_denormal,
-                   into_choice(o.flush_denormal, {"on", "off"})}}};
+                  {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)}}};
+  const auto knob = [](const char* name, std::vector<std::string> values, const char* does, std::string& value) {
+    std::string listed;
+    for (const std::string& one : values) listed += (listed.empty() ? "" : "|") + one;
+    return Flag{name, listed, does, value, into_choice(value, std::move(values))};
+  };
+  Group set_up = {"how the runtime is set up",
+                  {knob("--allocator", {"huge", "keep", "system"},
+                        "freed memory: kept in huge pages, kept, or the system's way", o.knobs.allocator),
+                   knob("--bind", {"off", "on"}, "each intra-op thread stays on a core of its own", o.knobs.bind),
+                   knob("--executor", {"profiling", "simple"},
+                        "TorchScript specialises in its first calls, or runs the graph as it is", o.knobs.executor),
+                   knob("--flush-denormal", {"off", "on"}, "numbers below 1e-38 become zero", o.knobs.flush_denormal),
+                   knob("--tf32", {"off", "on"}, "fp32 products on CUDA with 10 bits of mantissa", o.knobs.tf32),
+                   knob("--cudnn-benchmark", {"off", "on"}, "cuDNN tries its algorithms in the first call",
+                        o.knobs.cudnn_benchmark)}};
   Group how_long = {
       "how long it runs",
       {{"--warmup", "N", "warm-up calls at least, three times as many at most", "10",
@@ -66,7 +78,7 @@ CommandLine bench_line(BenchOptions& o) {
   return {"bench",
           "Runs an artifact many times and prints how long each call took. Twin of `python -m deploybench worker`.",
           {},
-          {std::move(what), std::move(where), std::move(how_long),
+          {std::move(what), std::move(where), std::move(set_up), std::move(how_long),
            general_group(o, "print the record as one line of JSON")}};
 }
 

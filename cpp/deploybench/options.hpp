@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "deploybench/knobs.hpp"
 #include "deploybench/timing.hpp"
 
 namespace deploybench {
@@ -25,9 +26,8 @@ struct BenchOptions : RuntimeOptions {
   std::string input;            // tensor file; empty: a seeded input
   std::int64_t batch_size = 0;  // images a call; 0: as many as the tensor file holds, 1 without one
   std::int64_t interop_threads = 1;
-  std::string allocator = "huge";    // see set_allocator in host.hpp
-  std::string flush_denormal = "off";  // numbers below 1e-38 become zero
-  std::int64_t warmup = 10;            // calls at least; see timing.hpp for when warm-up ends
+  Knobs knobs;
+  std::int64_t warmup = 10;  // calls at least; see timing.hpp for when warm-up ends
   TimingLimits limits;
   std::optional<std::uint64_t> seed;  // 0 unless given
   std::string output;                 // where the last output goes; empty: nowhere

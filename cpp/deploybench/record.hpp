@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "deploybench/error.hpp"
+#include "deploybench/knobs.hpp"
 #include "deploybench/measurement.hpp"
 #include "deploybench/metadata.hpp"
 #include "deploybench/predictions.hpp"
@@ -20,8 +21,7 @@ struct RuntimeInfo {
   std::string cpu_capability;  // e.g. "AVX512"
   std::int64_t threads = 0;    // in effect, read back
   std::int64_t interop_threads = 0;
-  std::string allocator;
-  bool flush_denormal = false;
+  Knobs knobs;
 };
 
 // One run of `bench`. Times in seconds, sizes in bytes, raw values only.

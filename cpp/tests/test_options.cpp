@@ -1,6 +1,7 @@
 // Command lines: what is read, and that everything else is refused with the flag's name.
 #include <array>
 #include <initializer_list>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -114,6 +115,10 @@ TEST(options, help_names_every_flag_and_its_default) {
         "--warmup N", "--runs N", "--min-seconds S", "--max-seconds S", "--seed N", "--output FILE", "--strict",
         "--json", "--help", "(default: 100)"}) {
     CHECK(help.find(flag) != std::string::npos);
+  }
+  for (const std::string& text : {help, deploybench::infer_help()}) {
+    std::istringstream lines(text);
+    for (std::string one; std::getline(lines, one);) CHECK(one.size() <= 80);
   }
   CHECK(deploybench::infer_help().starts_with("usage: infer ARTIFACT INPUT [flags]\n"));
 }

@@ -41,7 +41,8 @@ TEST(record, is_one_line_with_the_keys_in_order) {
         "schema runner runtime route precision memory_format device model weights_origin artifact artifact_bytes "
         "batch_size "
         "input_shape "
-        "input_crc32 seed threads interop_threads allocator flush_denormal load_seconds warmup_seconds warmup_steady "
+        "input_crc32 seed threads interop_threads allocator bind executor flush_denormal tf32 cudnn_benchmark "
+        "load_seconds warmup_seconds warmup_steady "
         "run_seconds device_seconds "
         "settle_seconds turn_calls "
         "output_drift output_finite peak_rss_bytes torch_version cpu_capability toolchain build_type warnings ");

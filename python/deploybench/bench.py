@@ -31,6 +31,8 @@ CONFIGURED = {
     "strict",
     *WORKER_FLAGS,
 }
+ROUNDS, LEAST_ROUNDS = 6, 2  # a single one has no interval
+WORKERS = 36  # processes a model, by which rounds become fewer: 27 runners of ResNet-50 take two minutes a round
 # What must be equal for a run to be resumed: runs of unlike machines do not mix.
 SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
 
@@ -64,9 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--rounds",
         type=options.positive,
-        default=6,
         metavar="N",
-        help="fresh processes per runner, alternating (default 6)",
+        help="fresh processes per runner, alternating (default 6, with more than 6 runners fewer)",
     )
     add(
         "--runs",
@@ -100,8 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=options.batch, default=1, metavar="N", help="images a call (default 1)")
     add("--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="default 1")
-    add("--allocator", choices=record.ALLOCATORS, default=record.ALLOCATORS[0], help="of the workers (default huge)")
-    add("--flush-denormal", choices=["on", "off"], default="off", help="in the workers (default off)")
+    options.add_knobs(group)
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
     group = parser.add_argument_group("results")
@@ -154,13 +154,15 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         if len(chosen) > 1:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
         weights.resolve(args.weights, chosen[0])
+    names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
     config = {
         "models": [model.factory if model.own else model.name for model in chosen],
         # a pair of equal runners side by side: the less time between their turns, the less else differs
-        "runners": [name for one in runners for name in (one, f"{one}#2")] if args.self_check else runners,
+        "runners": names,
         "device": device,
         "generate": _generate_flags(args),
-        **{name: getattr(args, name) for name in ("rounds", "runs", "strict", *WORKER_FLAGS)},
+        "rounds": args.rounds or max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names))),
+        **{name: getattr(args, name) for name in ("runs", "strict", *WORKER_FLAGS)},
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploybench import models, paths
+from deploybench import models, paths, record
 from deploybench.artifact import MAX_LABEL_BYTES
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
@@ -115,6 +115,25 @@ def add_precisions(parser: argparse.ArgumentParser) -> None:
         "--precisions", "--precision", type=precisions, default=["fp32"], metavar="LIST",
         help="fp32, bf16, fp16 (on CUDA), or several by comma (default fp32)",
     )  # fmt: skip
+
+
+KNOBS = {  # what each does; its values stand in record.KNOBS
+    "allocator": "freed memory: kept in huge pages, kept, or the system's way",
+    "bind": "each intra-op thread stays on a core of its own",
+    "executor": "TorchScript specialises in its first calls, or runs the graph as it is",
+    "flush_denormal": "numbers below 1e-38 become zero",
+    "tf32": "fp32 products on CUDA with 10 bits of mantissa",
+    "cudnn_benchmark": "cuDNN tries its algorithms in the first call",
+}
+
+
+def add_knobs(parser: argparse._ActionsContainer) -> None:
+    """The settings of the workers' runtime."""
+    for name, does in KNOBS.items():
+        values = record.KNOBS[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", choices=values, default=values[0], help=f"{does} (default {values[0]})"
+        )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,15 @@ from deploybench.paths import shown
 
 SCHEMA = 2
 Record = dict[str, Any]
-ALLOCATORS = ("huge", "keep", "system")  # the default first: what measured best
+# How the workers of both languages set their runtime up: what can be chosen, the default first, which measured best.
+KNOBS = {
+    "allocator": ("huge", "keep", "system"),
+    "bind": ("off", "on"),
+    "executor": ("profiling", "simple"),
+    "flush_denormal": ("off", "on"),
+    "tf32": ("off", "on"),
+    "cudnn_benchmark": ("off", "on"),
+}
 
 
 def failure(runtime: str, artifact: str | None, code: str, message: str) -> Record:
@@ -193,7 +201,7 @@ MEASURED: Checks = {
     "run_seconds": lambda value: _numbers(value) and value != [],
     "warmup_seconds": _numbers,
     "turn_calls": lambda value: _numbers(value) and all(isinstance(one, int) for one in value),
-    **dict.fromkeys(("batch_size", "load_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
+    **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
 FAILED: Checks = {"code": TEXT, "message": TEXT}
 PARITY: Checks = {"ok": lambda value: isinstance(value, bool), "reason": TEXT}

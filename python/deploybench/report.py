@@ -22,11 +22,17 @@ NARROW = tabulate.TableFormat(
     headerrow=tabulate.DataRow("", " ", ""), datarow=tabulate.DataRow("", " ", ""), padding=0, with_header_hide=None,
 )  # fmt: skip
 UNITS = {
-    "runner": "", "median": "ms", "p90": "ms", "p99": "ms", "img/s": "", "load": "ms", "call1": "ms", "from": "call",
+    "runner": "", "median": "ms", "p90": "ms", "p99": "ms", "img/s": "", "load": "ms", "call1": "ms", "cold": "ms", "from": "call",
     "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval",
 }  # fmt: skip
 WIDTH = 80
-DISPENSABLE = ("p90", "from", "img/s", "call1")  # what a terminal's table does without, in this order; Markdown has all
+DISPENSABLE = (
+    "cold",
+    "p90",
+    "from",
+    "img/s",
+    "call1",
+)  # what a terminal's table does without, in this order; Markdown has all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,6 +142,7 @@ def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.R
         "img/s": digits(runs[0]["batch_size"] / median, 3),
         "load": digits(statistics.median(run["load_seconds"] for run in runs) * 1e3, 3),
         "call1": digits(statistics.median(one[0] for one in calls) * 1e3, 3),
+        "cold": digits(statistics.median(run["cold_start_seconds"] for run in runs) * 1e3, 3),
         "from": f"{statistics.median(map(stats.steady_from_call, calls)):.0f}",
         "RSS": f"{max(run['peak_rss_bytes'] for run in runs) / 1e6:.0f}",
         "file": digits(runs[0]["artifact_bytes"] / 1e6, 3),

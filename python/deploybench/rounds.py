@@ -25,8 +25,7 @@ WORKER_FLAGS = (
     "batch_size",
     "threads",
     "interop_threads",
-    "allocator",
-    "flush_denormal",
+    *record.KNOBS,
     "warmup",
     "min_seconds",
     "max_seconds",
@@ -119,6 +118,7 @@ class Worker:
         command += ["--json", *(["--strict"] if config["strict"] else [])]
         environment = library_paths.cpp_environment() if one.runtime == "cpp" else library_paths.python_environment()
         self.output.unlink(missing_ok=True)
+        self.cold_start_seconds: float | None = None  # until it says that it has answered
         self.start = time.perf_counter()
         with self.errors.open("w", encoding="utf-8") as errors:  # a file, which cannot fill up as a pipe does
             pipe = subprocess.PIPE
@@ -141,16 +141,16 @@ class Worker:
             return
         assert self.process is not None
         assert self.process.stdout is not None
-        said = self.process.stdout.readline()
+        while (said := self.process.stdout.readline()).strip() == "answered":
+            self.cold_start_seconds = time.perf_counter() - self.start
         if said.strip() == "ready":
             return
         said += self.process.stdout.read()
         code = self.process.wait()
-        seconds = time.perf_counter() - self.start
         if code in INTERRUPTED:
             raise KeyboardInterrupt
         found = _record_in(said, code, self.errors.read_text(encoding="utf-8", errors="replace"), self)
-        self.record = found if "error" in found else {**found, "process_seconds": seconds}
+        self.record = found if "error" in found else {**found, "cold_start_seconds": self.cold_start_seconds}
 
     def result(self) -> record.Record:
         """The record; the worker has ended."""

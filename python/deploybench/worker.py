@@ -46,13 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=["cpu", "cuda"], help="default: the artifact's")
     add("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="inter-op threads (default 1)")
-    add(
-        "--allocator",
-        choices=record.ALLOCATORS,
-        default=record.ALLOCATORS[0],
-        help="freed memory: kept in huge pages, kept, or the system's way (default huge)",
-    )
-    add("--flush-denormal", choices=["on", "off"], default="off", help="numbers below 1e-38 become zero (default off)")
+    options.add_knobs(parser)
     add(
         "--warmup",
         type=options.count,
@@ -117,17 +111,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     metadata = artifact.read_metadata(args.artifact)
     device = check_device(args.artifact, metadata, args.device)
     route = choose_route(args.artifact, metadata, args.route)
-    set_allocator(args.allocator)
+    set_up(args)
     import torch
 
-    torch.set_flush_denormal(args.flush_denormal == "on")
-    torch.set_num_threads(args.threads or options.usable_cpus())
-    torch.set_num_interop_threads(args.interop_threads)
     warnings = version_warnings(args.artifact, metadata, args.strict)
     images = batch(args, metadata)
     with torch.inference_mode():
         forward, load_seconds = load(args.artifact, metadata, route)
         call = timed_call(args.artifact, metadata, forward, torch.from_numpy(images).to(device))
+        if args.turn:
+            call = measurement.announced(call)
         limits = Limits(args.warmup, args.runs, args.min_seconds, args.max_seconds, args.turn)
         measured = measurement.measure(call, limits, measurement.await_turn)
     if args.output:
@@ -135,6 +128,21 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
         tensor_file.write_array(args.output, measured.output)
     return to_record(args, metadata, route, images, load_seconds, measured, warnings)
+
+
+def set_up(args: argparse.Namespace) -> None:
+    """The runtime as the flags say, before anything else of torch is used."""
+    if args.bind == "on" and "OMP_PROC_BIND" not in os.environ:  # read by OpenMP when torch loads it
+        os.environ |= {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
+    set_allocator(args.allocator)
+    import torch
+
+    torch.set_flush_denormal(args.flush_denormal == "on")
+    torch.set_num_threads(args.threads or options.usable_cpus())
+    torch.set_num_interop_threads(args.interop_threads)
+    torch._C._set_graph_executor_optimize(args.executor == "profiling")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32 == "on"
+    torch.backends.cudnn.benchmark = args.cudnn_benchmark == "on"
 
 
 def set_allocator(allocator: str) -> None:
@@ -398,8 +406,7 @@ def to_record(
         "seed": args.seed if args.input is None else None,
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
-        "allocator": args.allocator,
-        "flush_denormal": args.flush_denormal == "on",
+        **{name: getattr(args, name) for name in record.KNOBS},
         "load_seconds": load_seconds,
         "warmup_seconds": measured.warmup,
         "warmup_steady": measured.steady,
