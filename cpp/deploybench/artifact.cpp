@@ -88,10 +88,11 @@ Metadata read_metadata(const std::string& path) {
                 generate_command);
   }
   const bool has_code = reader->hasRecord("constants.pkl");
+  const bool is_package = reader->hasRecord("archive_format");  // .pt2
   if (!reader->hasRecord(metadata_record)) {
     throw Error(Code::artifact_invalid, path,
-                has_code ? "not made by deploybench: it holds no deploybench.json"
-                         : "no TorchScript file: it runs in Python only",
+                has_code || is_package ? "not made by deploybench: it holds no deploybench.json"
+                                       : "no TorchScript file: it runs in Python only",
                 generate_command);
   }
   if (reader->getRecordSize(metadata_record) > most_metadata_bytes) {
@@ -99,7 +100,7 @@ Metadata read_metadata(const std::string& path) {
   }
   const auto [data, size] = reader->getRecord(metadata_record);
   Metadata metadata = parse_metadata({static_cast<const char*>(data.get()), size}, path);
-  if (metadata.route != "aoti" && !has_code) {
+  if (!has_code && !is_package) {
     throw Error(Code::artifact_invalid, path, "route " + metadata.route + " runs in Python only",
                 "make one for C++ with `deploybench generate --models " + metadata.model + "`");
   }
