@@ -179,6 +179,18 @@ def test_a_runner_that_fails_is_a_row(tmp_path: Path) -> None:
     assert [run["runner"] for run in failures] == ["python/script"] * 2
 
 
+def test_a_peer_that_is_not_installed_is_a_row(artifact: Artifact, artifacts: Path, tmp_path: Path) -> None:
+    """A module in its place that says what Python says of a missing one."""
+    artifact("squeezenet1_1", "onnxruntime")
+    (tmp_path / "openvino.py").write_text("raise ModuleNotFoundError(\"No module named 'openvino'\")\n")
+    flags = ("--runners", "python/eager,python/openvino", "--artifacts", artifacts, "--results", tmp_path / "results")
+    done = python("bench", *SHORT, *flags, env={"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"})
+    assert done.returncode == 1
+    assert any(line.startswith("python/eager") and "baseline" in line for line in done.stdout.splitlines())
+    assert "openvino: not installed" in done.stdout
+    assert "pip install" in done.stdout
+
+
 def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: Path) -> None:
     artifact("squeezenet1_1", "eager")
     command = [sys.executable, "-m", "deploybench", "bench", *map(str, SHORT), "--runtimes", "python"]
