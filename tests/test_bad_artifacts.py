@@ -93,7 +93,9 @@ ARTIFACTS: list[tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = [
     ("a size of zero", field(input_shape=[1, 3, 0, SIDE]), WRONG),
     ("a size of true", field(input_shape=[1, 3, True, SIDE]), WRONG),
     ("a size that fills the memory", field(input_shape=[1, 3, 1 << 19, 1 << 19]), WRONG),
-    ("dynamic_batch as text", field(dynamic_batch="no"), WRONG),
+    ("batches as text", field(batches="any"), WRONG),
+    ("batches from 2 to 1", field(batches=[2, 1]), WRONG),
+    ("batches from 0", field(batches=[0, 1]), WRONG),
     ("an unknown device", field(device="tpu"), WRONG),
     ("device is a number", field(device=0), WRONG),
     ("an unknown origin", field(weights={"origin": "stolen", "name": "x", "sha256": "0"}), WRONG),
@@ -122,7 +124,7 @@ LYING: list[tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = [
     ("gives an image", torchscript(lambda x: x * 2), ("bad.ts", "one tensor [N,6]")),
     ("gives whole numbers", torchscript(lambda x: x.mean((2, 3)).repeat(1, 2).long()), ("bad.ts", "one tensor [N,6]")),
     ("wants another shape", torchscript(lambda x: x.reshape(-1, 3 * 17 * 17)[:, :6], side=17), ("bad.ts", "generate")),
-    ("one batch only", field(dynamic_batch=False), ("bad.ts", "batches of 1 only, not")),
+    ("one batch only", field(batches=[1, 1]), ("bad.ts", "batches of 1 only, not")),
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from conftest import Artifact, python
+from conftest import Artifact, native, one_line_error, python
 from deploybench import artifact as artifacts_module
 from deploybench import models, options, weights
 from deploybench.generate import attempt
@@ -237,7 +237,7 @@ def test_a_traced_model_of_one_batch_says_so(tmp_path: Path, own: dict[str, obje
     )
     assert done.returncode == 0, done.stderr
     file = tmp_path / "one.trace-fp32-cpu.ts"
-    assert artifacts_module.read_metadata(file).dynamic_batch is False
+    assert artifacts_module.read_metadata(file).batches == [1, 1]
     done = python("worker", "--artifact", file, "--batch-size", 2)
     assert done.returncode == 1
     assert "takes batches of 1 only" in done.stderr
@@ -254,3 +254,22 @@ def test_a_host_that_does_not_answer_keeps_no_model_in_memory() -> None:
         return weakref.ref(thing)
 
     assert [reference() for reference in (ask(), ask(), ask())] == [None] * 3
+
+
+def test_a_range_of_batches(tmp_path: Path, own: dict[str, object]) -> None:
+    """Compiled once for 2 to 8 images: both languages run 2 and 8, and refuse 1 and 9."""
+    flags = ("--model", "mine:thousand", "--weights", "random", "--out", tmp_path, "--dynamic-batch", "2:8")
+    done = python("generate", *flags, "--routes", "aoti", **own)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*.pt2")
+    assert artifacts_module.read_metadata(file).batches == [2, 8]
+    for run, verb in ((python, "worker"), (native, "bench")):
+        call = (verb, "--artifact", file, "--warmup", 0, "--runs", 1, "--batch-size")
+        assert [run(*call, size).returncode for size in (2, 8)] == [0, 0]
+        for size in (1, 9):
+            one_line_error(run(*call, size), 1, "takes batches of 2 to 8", f"{size}")
+    one_line_error(python("generate", *flags, "--routes", "script", **own), 2, "--dynamic-batch", "--routes aoti")
+    for bad in ("8:2", "4", "0:4", "x:y", "2:2"):
+        done = python("generate", "--model", "mine:thousand", "--routes", "aoti", "--dynamic-batch", bad, **own)
+        assert done.returncode == 2
+        assert "--dynamic-batch" in done.stderr

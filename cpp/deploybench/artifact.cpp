@@ -235,10 +235,11 @@ void Artifact::feed(std::span<const float> images) {
   State& s = *state_;
   const auto& shape = s.metadata.input_shape;
   const std::int64_t batch = static_cast<std::int64_t>(images.size()) / (shape[1] * shape[2] * shape[3]);
-  if (!s.metadata.dynamic_batch && batch != shape[0]) {
-    throw Error(Code::input_invalid, s.path,
-                "takes batches of " + std::to_string(shape[0]) + " only, not of " + std::to_string(batch),
-                "use --batch-size " + std::to_string(shape[0]) + " or another artifact");
+  const auto [least, most] = s.metadata.batches;
+  if (batch < least || batch > most) {
+    const std::string takes = std::to_string(least) + (least == most ? " only" : " to " + std::to_string(most));
+    throw Error(Code::input_invalid, s.path, "takes batches of " + takes + ", not of " + std::to_string(batch),
+                "use --batch-size " + std::to_string(least) + " or another artifact");
   }
   guarded(s.path, Code::runtime, [&] {
     const c10::InferenceMode guard;

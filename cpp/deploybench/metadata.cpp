@@ -57,11 +57,6 @@ class Fields {
     return value.get<std::int64_t>();
   }
 
-  [[nodiscard]] bool flag(const std::string& key) const {
-    if (!at(key).is_boolean()) bad(key, "true or false");
-    return at(key).get<bool>();
-  }
-
   [[noreturn]] void bad(const std::string& key, const std::string& expected) const {
     refuse(path_, "deploybench.json: " + where_ + key + " is not " + expected);
   }
@@ -102,6 +97,16 @@ std::array<std::int64_t, 4> read_shape(const Fields& fields) {
   return read;
 }
 
+std::array<std::int64_t, 2> read_batches(const Fields& fields) {
+  constexpr const char* expected = "[smallest, largest] number of images";
+  const json& range = fields.at("batches");
+  if (!range.is_array() || range.size() != 2) fields.bad("batches", expected);
+  const std::array<std::int64_t, 2> read = {fields.count_of(range[0], "batches", most_images),
+                                            fields.count_of(range[1], "batches", most_images)};
+  if (read[0] > read[1]) fields.bad("batches", expected);
+  return read;
+}
+
 std::vector<std::string> read_label_list(const Fields& fields, std::int64_t classes) {
   const json& labels = fields.at("labels");
   if (!labels.is_array() || labels.size() != static_cast<std::size_t>(classes)) {
@@ -135,7 +140,7 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.memory_format = fields.choice("memory_format", {"contiguous", "channels_last"});
   metadata.device = fields.choice("device", {"cpu", "cuda"});
   metadata.input_shape = read_shape(fields);
-  metadata.dynamic_batch = fields.flag("dynamic_batch");
+  metadata.batches = read_batches(fields);
   metadata.classes = fields.count_of(fields.at("classes"), "classes", most_classes);
   metadata.labels = read_label_list(fields, metadata.classes);
   metadata.weights_origin =

@@ -16,7 +16,7 @@ struct Metadata {
   std::string memory_format;  // "contiguous" or "channels_last"
   std::string device;         // "cpu" or "cuda"
   std::array<std::int64_t, 4> input_shape{};  // N, channels, height, width; each 1..16384
-  bool dynamic_batch = false;                 // any N works, not only input_shape[0]
+  std::array<std::int64_t, 2> batches{};      // the smallest and the largest N that work; each 1..1048576
   std::int64_t classes = 0;                   // 1..1000000
   std::vector<std::string> labels;            // `classes` of them
   std::string weights_origin;                 // "random", "pretrained" or "file"
@@ -28,6 +28,8 @@ struct Metadata {
     return {input_shape[1], input_shape[2], input_shape[3]};
   }
 };
+
+inline constexpr std::int64_t most_images = 1'048'576;  // in a batch
 
 // Larger than any honest one by far: 1,000 labels make 20 kB.
 inline constexpr std::size_t most_metadata_bytes = 4U << 20U;

@@ -9,13 +9,13 @@
 #include "deploybench/error.hpp"
 #include "deploybench/flags.hpp"
 #include "deploybench/host.hpp"
+#include "deploybench/metadata.hpp"
 
 namespace deploybench {
 namespace {
 
 // More threads than any machine has cores would only make OpenMP end the process when it cannot start them.
 constexpr std::int64_t most_threads = 1024;
-constexpr std::int64_t most_images = 1'048'576;
 constexpr std::int64_t most_calls = 1'000'000'000;
 
 Flag threads_flag(RuntimeOptions& options) {

@@ -19,7 +19,7 @@ json good() {
           {"built_for", {{"cpu_flags", {"avx2", "fma"}}, {"compiler", "g++ 12.2.0"}}},
           {"device", "cpu"},
           {"input_shape", {1, 3, 8, 6}},
-          {"dynamic_batch", true},
+          {"batches", {1, 8}},
           {"classes", 2},
           {"labels", {"tench", "goldfish"}},
           {"preprocessing", {{"resize", nullptr}}},
@@ -41,12 +41,12 @@ TEST(metadata, reads_what_it_needs_and_ignores_the_rest) {
   const auto metadata = parse(good().dump());
   CHECK(metadata.model == "tiny" && metadata.route == "script" && metadata.device == "cpu" && metadata.classes == 2);
   CHECK((metadata.image_shape() == std::array<std::int64_t, 3>{3, 8, 6}));
-  CHECK(metadata.dynamic_batch && metadata.labels[1] == "goldfish" && metadata.weights_origin == "random");
+  CHECK(metadata.batches[1] == 8 && metadata.labels[1] == "goldfish" && metadata.weights_origin == "random");
 }
 
 TEST(metadata, every_field_is_required) {
   for (const char* const key : {"schema", "model", "route", "precision", "memory_format", "built_for", "device",
-                                "input_shape", "dynamic_batch", "classes", "labels", "weights", "torch_version"}) {
+                                "input_shape", "batches", "classes", "labels", "weights", "torch_version"}) {
     json lacking = good();
     lacking.erase(key);
     CHECK_THROWS(parse(lacking.dump()), std::string("a.ts: deploybench.json: ") + key + " is missing");
@@ -75,7 +75,9 @@ TEST(metadata, wrong_types) {
   CHECK_THROWS(with("device", "tpu"), "device is not one of cpu cuda");
   CHECK_THROWS(with("route", "rocket"), "route is not one of eager script trace frozen aoti onnx");
   CHECK_THROWS(with("precision", "int3"), "precision is not one of fp32");
-  CHECK_THROWS(with("dynamic_batch", 1), "dynamic_batch is not true or false");
+  CHECK_THROWS(with("batches", 1), "batches is not [smallest, largest]");
+  CHECK_THROWS(with("batches", {1}), "batches is not [smallest, largest]");
+  CHECK_THROWS(with("batches", {2, 1}), "batches is not [smallest, largest]");
   CHECK_THROWS(with("weights", "random"), "weights. is not an object");
   CHECK_THROWS(with("labels", {{"tench", 1}}), "labels is not a list of 2");
   CHECK_THROWS(with("labels", {"tench", 1}), "labels is not a text");

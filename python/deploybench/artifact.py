@@ -28,6 +28,7 @@ MAX_METADATA_BYTES = 4 << 20  # 1000 labels take 20 kB; what is larger is not ou
 MAX_LABEL_BYTES = 1024
 MAX_SIDE_PIXELS = 16384
 MAX_CLASSES = 1_000_000
+MOST_IMAGES = 1 << 20  # in a batch; the same limit as in cpp/deploybench/metadata
 # What zipfile raises for a file that is no zip, is damaged, encrypted, or packed by a method that it does not know.
 NO_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, LookupError, RuntimeError)
 PARTIAL = ".partial"  # in the name of a file that is being written, after the process that writes it
@@ -46,7 +47,7 @@ class Metadata:
     memory_format: str  # of weights and activations: contiguous or channels_last
     device: str
     input_shape: list[int]  # [N, 3, H, W]
-    dynamic_batch: bool  # whether another N works
+    batches: list[int]  # the smallest and the largest N that work
     classes: int
     labels: list[str]
     preprocessing: dict[str, Any]  # images.Preprocessing
@@ -134,6 +135,12 @@ def _factory(value: object) -> bool:
     return isinstance(value, str) and ":" in value and _text(value)
 
 
+def _range(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or not all(_whole(one, MOST_IMAGES) for one in value):
+        return False
+    return bool(value[0] <= value[1])
+
+
 def _built_for(value: object) -> bool:
     if not isinstance(value, dict) or not all(_text(value.get(name, "-")) for name in ("gpu", "compiler")):
         return False
@@ -159,7 +166,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
         ),
         "[N, channels, height, width]",
     ),
-    "dynamic_batch": (lambda value: isinstance(value, bool), "true or false"),
+    "batches": (_range, "[smallest, largest] number of images"),
     "classes": (lambda value: _whole(value, MAX_CLASSES), f"a whole number from 1 to {MAX_CLASSES}"),
     "labels": (lambda value: isinstance(value, list) and all(map(_text, value)), "a list of texts"),
     "preprocessing": (lambda value: isinstance(value, dict), "an object"),

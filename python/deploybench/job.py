@@ -45,6 +45,7 @@ class Job:
     force: bool
     memory_format: str = ""  # empty: the kind's own
     portable: bool = False  # compiled code runs on any CPU with AVX2
+    batches: tuple[int, int] | None = None  # of compiled code; None: 1 alone
 
     @property
     def path(self) -> Path:
@@ -149,7 +150,7 @@ def fingerprint(job: Job) -> str:
     named = job.weights in ("auto", "pretrained", "random")
     parts = [
         deploybench.__version__, artifact.SCHEMA, version("torch"), version("torchvision"),
-        job.model.factory, job.kind, job.precision, job.device, job.format, job.portable, job.overrides.key(),
+        job.model.factory, job.kind, job.precision, job.device, job.format, job.portable, job.batches, job.overrides.key(),
         hashlib.sha256(source).hexdigest(),
         "torchvision" if named else [str(file.resolve()), file.stat().st_mtime_ns if file.exists() else 0],
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploybench import models, paths, record
-from deploybench.artifact import MAX_LABEL_BYTES
+from deploybench.artifact import MAX_LABEL_BYTES, MOST_IMAGES
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # The same limits as in cpp/deploybench/options. More threads than any machine has cores would only make OpenMP end the
 # process when it cannot start them.
 MOST_THREADS = 1024
-MOST_IMAGES = 1 << 20
 MOST_CALLS = 1_000_000_000
 
 
@@ -52,6 +51,15 @@ def threads(text: str) -> int:
 def batch(text: str) -> int:
     """A number of images."""
     return whole(text, 1, MOST_IMAGES)
+
+
+def batches(text: str) -> tuple[int, int]:
+    """MIN:MAX, numbers of images."""
+    least, _, most = text.partition(":")
+    chosen = batch(least), batch(most)
+    if chosen[0] >= chosen[1]:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not MIN:MAX with MIN below MAX")
+    return chosen
 
 
 def seed(text: str) -> int:

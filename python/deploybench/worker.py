@@ -222,11 +222,13 @@ def batch(args: argparse.Namespace, metadata: Metadata) -> numpy.ndarray:
 
 def check_batch(path: Path, metadata: Metadata, size: int) -> None:
     """Refuses a batch that the artifact was not made for."""
-    if not metadata.dynamic_batch and size != metadata.input_shape[0]:
+    least, most = metadata.batches
+    if not least <= size <= most:
+        takes = f"{least} only" if least == most else f"{least} to {most}"
         raise DeploybenchError(
             "input_invalid",
-            f"{shown(path)}: takes batches of {metadata.input_shape[0]} only, not {size}; "
-            f"use --batch-size {metadata.input_shape[0]} or --capture script",
+            f"{shown(path)}: takes batches of {takes}, not {size}; use --batch-size {least}, --routes script, or generate "
+            "--routes aoti --dynamic-batch MIN:MAX",
         )
 
 

@@ -69,23 +69,24 @@ def fold_constants(graph: fx.GraphModule) -> None:
 
 
 def fold_batch_norm(graph: fx.GraphModule) -> None:
-    """Into the convolution before it; where there is none, as one call of F.batch_norm, which oneDNN Graph knows."""
+    """Into the convolution before it; where there is none, as scale * x + shift: oneDNN Graph knows batch norm at fp32 only."""
     for node in _calls(graph, aten._native_batch_norm_legit_no_training.default):
         source, weight, bias, mean, variance, _, epsilon = node.args
         values = [_value(graph, one) for one in (weight, bias, mean, variance)]
         users = list(node.users)
         if any(user.args[1] != 0 for user in users if user.users):
             continue
+        gamma, beta, mu, sigma = values
+        scale = gamma / torch.sqrt(sigma + epsilon)
+        shift = beta - mu * scale
         if _is_own_convolution(graph, source):
-            gamma, beta, mu, sigma = values
-            scale = gamma / torch.sqrt(sigma + epsilon)
-            _scale_convolution(graph, source, scale, beta - mu * scale)
+            _scale_convolution(graph, source, scale, shift)
             replacement = source
         else:
+            constants = [_constant(graph, node, value.reshape(1, -1, 1, 1)) for value in (scale, shift)]
             with graph.graph.inserting_before(node):
-                replacement = graph.graph.call_function(
-                    aten.batch_norm.default, (source, weight, bias, mean, variance, False, 0.0, epsilon, False)
-                )
+                product = graph.graph.call_function(aten.mul.Tensor, (source, constants[0]))
+                replacement = graph.graph.call_function(aten.add.Tensor, (product, constants[1]))
         for user in users:
             user.replace_all_uses_with(replacement)
 

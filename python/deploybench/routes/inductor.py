@@ -60,7 +60,8 @@ def built_for(device: str, portable: bool) -> dict[str, Any]:
 
 
 def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
-    """Exports the graph at the shape of `example`, compiles it, and writes the package."""
+    """Exports the graph at the shape of `example`, or for the range of batches that the metadata says, compiles it, and
+    writes the package."""
     import torch
     from torch._inductor import aoti_compile_and_package
 
@@ -68,7 +69,9 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
     logging.getLogger("torch").setLevel(logging.ERROR)
     try:
         with torch.no_grad():
-            program = torch.export.export(module, (example,))
+            least, most = metadata.batches
+            size = torch.export.Dim("batch", min=least, max=most) if least < most else None
+            program = torch.export.export(module, (example,), dynamic_shapes=({0: size} if size else None,))
     except Exception as error:  # the exporter raises a dozen kinds
         raise DeploybenchError("runtime", f"cannot be exported ({first_line(error)})") from error
     with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:

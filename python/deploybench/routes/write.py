@@ -16,7 +16,7 @@ from torch import nn
 
 import deploybench
 from deploybench import artifact, parity, routes
-from deploybench.artifact import Metadata
+from deploybench.artifact import MOST_IMAGES, Metadata
 from deploybench.errors import DeploybenchError, first_line
 from deploybench.images import Preprocessing
 from deploybench.job import Job, fingerprint, users_code
@@ -30,12 +30,16 @@ SEED = 1  # of the input on which the saved file is compared with eager; not tha
 def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: dict[str, str]) -> None:
     """Exports `module`, loads the file again, compares it with eager, and only then gives it its name."""
     crop = preprocessing.crop
-    images = torch.randn(2, 3, crop, crop, generator=torch.Generator().manual_seed(SEED)).to(job.device)
+    images = torch.randn(
+        max(2, job.batches[0] if job.batches else 2), 3, crop, crop, generator=torch.Generator().manual_seed(SEED)
+    ).to(job.device)
     images, expected = _eager(job, module, images)
     kind = routes.KINDS[job.kind]
+    any_size = kind.capture != "export" and len(images) > 1
+    least, most = job.batches or (1, MOST_IMAGES if any_size else 1)
     about = Metadata(
         job.model.name, job.model.factory, kind.name, kind.capture, job.precision, job.format, job.device,
-        [1, 3, crop, crop], len(images) > 1 and kind.capture != "export", expected.shape[1],
+        [1, 3, crop, crop], [least, most], expected.shape[1],
         job.overrides.labels(job.model, expected.shape[1]), preprocessing.to_json(), weights,
         version("torch"), version("torchvision"), deploybench.__version__,
         datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -48,7 +52,7 @@ def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: di
         seconds = {}
         for memory_format in border.MEMORY_FORMATS:
             about = dataclasses.replace(about, memory_format=memory_format)
-            seconds[memory_format] = _seconds(_attempt(job, module, about, images, expected, partial), images[:1])
+            seconds[memory_format] = _seconds(_attempt(job, module, about, images, expected, partial), images[:least])
         fastest = min(seconds, key=seconds.__getitem__)
         if fastest != about.memory_format:  # the file that stands there is the slower one
             _attempt(job, module, dataclasses.replace(about, memory_format=fastest), images, expected, partial)
@@ -59,11 +63,12 @@ def _attempt(
 ) -> routes.Forward:
     """Writes `path` and gives it loaded and proven equal to eager: for any batch size, or for one if its code knows but one."""
     fitted = _fitted(job, module, images[:1], about.memory_format)
-    for dynamic in [True, False] if about.dynamic_batch else [False]:
-        about = dataclasses.replace(about, dynamic_batch=dynamic)
+    any_size = about.batches[1] > 1 and not job.batches
+    for batches in [about.batches, [1, 1]] if any_size else [about.batches]:
+        about = dataclasses.replace(about, batches=batches)
+        asked = images[: batches[1]]
         _reserve(path, fitted)
-        _export(job, fitted, images[:1], path, about)
-        asked = images if dynamic else images[:1]
+        _export(job, fitted, asked if job.batches else images[:1], path, about)
         reason = ""
         try:
             with torch.inference_mode():
@@ -102,7 +107,7 @@ def _fitted(job: Job, module: nn.Module, example: torch.Tensor, memory_format: s
     if kind.name == "onnx" or (not kind.rewritten and (job.precision, memory_format) == ("fp32", "contiguous")):
         return module
     fitted = copy.deepcopy(module)  # the next kind of file wants it as it is
-    if kind.rewritten:
+    if kind.rewritten and not job.batches:  # the rewriting is for one shape
         try:
             fitted = graph.specialise(fitted, example)
         except Exception as error:  # the exporter raises a dozen kinds
