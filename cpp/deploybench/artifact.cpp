@@ -150,18 +150,17 @@ c10::IValue Artifact::State::timed_forward(CallTime& time) {
 c10::IValue Artifact::State::timed_forward_on_device(CallTime& time) {
   const c10::impl::VirtualGuardImpl cuda(device.type());
   const c10::Stream stream = cuda.getStream(device);
-  if (!events) {
-    constexpr auto timing = c10::EventFlag::BACKEND_DEFAULT;  // the other flag makes events without a time
-    events.emplace(Events{c10::Event(device.type(), timing), c10::Event(device.type(), timing)});
-  }
+  constexpr auto timing = c10::EventFlag::BACKEND_DEFAULT;  // the other flag makes events without a time
+  Events& kept =
+      events ? *events : events.emplace(Events{c10::Event(device.type(), timing), c10::Event(device.type(), timing)});
   cuda.synchronizeDevice(device.index());
   const auto begin = std::chrono::steady_clock::now();
-  events->begin.record(stream);
+  kept.begin.record(stream);
   c10::IValue result = forward();
-  events->end.record(stream);
+  kept.end.record(stream);
   cuda.synchronizeDevice(device.index());
   time.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  time.device_seconds = events->begin.elapsedTime(events->end) / 1000;  // from milliseconds
+  time.device_seconds = kept.begin.elapsedTime(kept.end) / 1000;  // from milliseconds
   return result;
 }
 

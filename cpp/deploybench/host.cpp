@@ -64,7 +64,7 @@ void set_allocator(const std::string& allocator) {
 #endif
 }
 
-void bind_threads(char** argv) {
+void bind_threads(char* const* argv) {
   if (std::getenv("OMP_PROC_BIND") != nullptr) return;
   (void)setenv("OMP_PROC_BIND", "true", 1);
   (void)setenv("OMP_PLACES", "cores", 1);

@@ -22,7 +22,7 @@ void set_allocator(const std::string& allocator);
 
 // Keeps each OpenMP thread on a core of its own. OpenMP reads that from the environment before main() begins, so the
 // program starts once more with it set; call it first in main().
-void bind_threads(char** argv);
+void bind_threads(char* const* argv);
 
 // Compiler of this program, e.g. "g++ 12.2.0".
 std::string toolchain();

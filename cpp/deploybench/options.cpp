@@ -35,6 +35,24 @@ Group general_group(RuntimeOptions& options, std::string json_help) {
            {"--help", "", "show this", "", into_switch(options.help)}}};
 }
 
+Group knobs_group(Knobs& knobs) {
+  const auto knob = [](const char* name, std::vector<std::string> values, const char* does, std::string& value) {
+    std::string listed;
+    for (const std::string& one : values) listed += (listed.empty() ? "" : "|") + one;
+    return Flag{name, listed, does, value, into_choice(value, std::move(values))};
+  };
+  return {"how the runtime is set up",
+          {knob("--allocator", {"huge", "keep", "system"},
+                "freed memory: kept in huge pages, kept, or the system's way", knobs.allocator),
+           knob("--bind", {"off", "on"}, "each intra-op thread stays on a core of its own", knobs.bind),
+           knob("--executor", {"profiling", "simple"},
+                "TorchScript specialises in its first calls, or runs the graph as it is", knobs.executor),
+           knob("--flush-denormal", {"off", "on"}, "numbers below 1e-38 become zero", knobs.flush_denormal),
+           knob("--tf32", {"off", "on"}, "fp32 products on CUDA with 10 bits of mantissa", knobs.tf32),
+           knob("--cudnn-benchmark", {"off", "on"}, "cuDNN tries its algorithms in the first call",
+                knobs.cudnn_benchmark)}};
+}
+
 // One row a flag; docs/measuring.md gives the reasons behind the defaults.
 CommandLine bench_line(BenchOptions& o) {
   Group what = {
@@ -50,21 +68,6 @@ CommandLine bench_line(BenchOptions& o) {
                  {device_flag(o),
                   threads_flag(o),
                   {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)}}};
-  const auto knob = [](const char* name, std::vector<std::string> values, const char* does, std::string& value) {
-    std::string listed;
-    for (const std::string& one : values) listed += (listed.empty() ? "" : "|") + one;
-    return Flag{name, listed, does, value, into_choice(value, std::move(values))};
-  };
-  Group set_up = {"how the runtime is set up",
-                  {knob("--allocator", {"huge", "keep", "system"},
-                        "freed memory: kept in huge pages, kept, or the system's way", o.knobs.allocator),
-                   knob("--bind", {"off", "on"}, "each intra-op thread stays on a core of its own", o.knobs.bind),
-                   knob("--executor", {"profiling", "simple"},
-                        "TorchScript specialises in its first calls, or runs the graph as it is", o.knobs.executor),
-                   knob("--flush-denormal", {"off", "on"}, "numbers below 1e-38 become zero", o.knobs.flush_denormal),
-                   knob("--tf32", {"off", "on"}, "fp32 products on CUDA with 10 bits of mantissa", o.knobs.tf32),
-                   knob("--cudnn-benchmark", {"off", "on"}, "cuDNN tries its algorithms in the first call",
-                        o.knobs.cudnn_benchmark)}};
   Group how_long = {
       "how long it runs",
       {{"--warmup", "N", "warm-up calls at least, three times as many at most", "10",
@@ -78,7 +81,7 @@ CommandLine bench_line(BenchOptions& o) {
   return {"bench",
           "Runs an artifact many times and prints how long each call took. Twin of `python -m deploybench worker`.",
           {},
-          {std::move(what), std::move(where), std::move(set_up), std::move(how_long),
+          {std::move(what), std::move(where), knobs_group(o.knobs), std::move(how_long),
            general_group(o, "print the record as one line of JSON")}};
 }
 

@@ -43,52 +43,58 @@ json predictions_of(const std::vector<Prediction>& predictions, const std::vecto
   return list;
 }
 
+json knobs_of(const Knobs& knobs) {
+  return {{"allocator", knobs.allocator},           {"bind", knobs.bind}, {"executor", knobs.executor},
+          {"flush_denormal", knobs.flush_denormal}, {"tf32", knobs.tf32}, {"cudnn_benchmark", knobs.cudnn_benchmark}};
+}
+
+// What the run gave, and what ran it.
+json measured_of(const Record& record) {
+  const Measurement& measured = record.measurement;
+  return {{"load_seconds", record.load_seconds},
+          {"warmup_seconds", measured.warmup_seconds},
+          {"warmup_steady", measured.warmup_steady},
+          {"run_seconds", measured.run_seconds},
+          {"device_seconds", or_null(measured.device_seconds)},
+          {"settle_seconds", measured.settle_seconds},
+          {"turn_calls", measured.turn_calls},
+          {"output_drift", measured.output_drift},
+          {"output_finite", measured.output_finite},
+          {"peak_rss_bytes", record.peak_rss_bytes},
+          {"torch_version", record.runtime.torch_version},
+          {"cpu_capability", record.runtime.cpu_capability},
+          {"toolchain", toolchain()},
+          {"build_type", build_type()},
+          {"warnings", record.warnings}};
+}
+
 }  // namespace
 
 std::string runner_name(const Record& record) { return "cpp/" + record.route + "/" + record.metadata.precision; }
 
 std::string record_json(const Record& record) {
   const Metadata& metadata = record.metadata;
-  const Measurement& measured = record.measurement;
   const auto& shape = metadata.input_shape;
-  return line_of({{"schema", schema},
-                  {"runner", runner_name(record)},
-                  {"runtime", "cpp"},
-                  {"route", record.route},
-                  {"precision", metadata.precision},
-                  {"memory_format", metadata.memory_format},
-                  {"device", metadata.device},
-                  {"model", metadata.model},
-                  {"weights_origin", metadata.weights_origin},
-                  {"artifact", record.artifact},
-                  {"artifact_bytes", record.artifact_bytes},
-                  {"batch_size", record.batch_size},
-                  {"input_shape", json::array({record.batch_size, shape[1], shape[2], shape[3]})},
-                  {"input_crc32", hexadecimal(record.input_crc32)},
-                  {"seed", or_null(record.seed)},
-                  {"threads", record.runtime.threads},
-                  {"interop_threads", record.runtime.interop_threads},
-                  {"allocator", record.runtime.knobs.allocator},
-                  {"bind", record.runtime.knobs.bind},
-                  {"executor", record.runtime.knobs.executor},
-                  {"flush_denormal", record.runtime.knobs.flush_denormal},
-                  {"tf32", record.runtime.knobs.tf32},
-                  {"cudnn_benchmark", record.runtime.knobs.cudnn_benchmark},
-                  {"load_seconds", record.load_seconds},
-                  {"warmup_seconds", measured.warmup_seconds},
-                  {"warmup_steady", measured.warmup_steady},
-                  {"run_seconds", measured.run_seconds},
-                  {"device_seconds", or_null(measured.device_seconds)},
-                  {"settle_seconds", measured.settle_seconds},
-                  {"turn_calls", measured.turn_calls},
-                  {"output_drift", measured.output_drift},
-                  {"output_finite", measured.output_finite},
-                  {"peak_rss_bytes", record.peak_rss_bytes},
-                  {"torch_version", record.runtime.torch_version},
-                  {"cpu_capability", record.runtime.cpu_capability},
-                  {"toolchain", toolchain()},
-                  {"build_type", build_type()},
-                  {"warnings", record.warnings}});
+  json line = {{"schema", schema},
+               {"runner", runner_name(record)},
+               {"runtime", "cpp"},
+               {"route", record.route},
+               {"precision", metadata.precision},
+               {"memory_format", metadata.memory_format},
+               {"device", metadata.device},
+               {"model", metadata.model},
+               {"weights_origin", metadata.weights_origin},
+               {"artifact", record.artifact},
+               {"artifact_bytes", record.artifact_bytes},
+               {"batch_size", record.batch_size},
+               {"input_shape", json::array({record.batch_size, shape[1], shape[2], shape[3]})},
+               {"input_crc32", hexadecimal(record.input_crc32)},
+               {"seed", or_null(record.seed)},
+               {"threads", record.runtime.threads},
+               {"interop_threads", record.runtime.interop_threads}};
+  line.update(knobs_of(record.runtime.knobs));
+  line.update(measured_of(record));
+  return line_of(line);
 }
 
 std::string failure_json(const Error& error, const std::string& artifact) {
