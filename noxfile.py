@@ -199,7 +199,7 @@ def bench(session: nox.Session) -> None:
 
 
 # The best ways of LibTorch in C++ and the peers, at both precisions that CPUs have.
-PANEL = "cpp/fused,cpp/aoti,python/onnxruntime,python/openvino,cpp/fused/bf16,cpp/aoti/bf16,python/openvino/bf16"
+PANEL = "cpp/fused,cpp/aoti,cpp/direct,python/onnxruntime,python/openvino,cpp/fused/bf16,cpp/aoti/bf16,cpp/direct/bf16,python/openvino/bf16"
 
 
 @job("python", "cpp")

@@ -216,7 +216,7 @@ Artifact Artifact::load(const std::string& path, const std::string& device, cons
     state->route = &choose_route(path, state->metadata, route);
     check_machine(path, state->metadata, version_from_config(at::show_config()));
     state->device = state->metadata.device == "cuda" ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
-    if (state->route->name == "aoti") {
+    if (state->route->package) {
       state->package = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
     } else {
       if (state->route->name == "fused") torch::jit::RegisterLlgaFuseGraph::setEnabled(true);

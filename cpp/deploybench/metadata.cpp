@@ -135,7 +135,7 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   check_schema(fields, path);
   Metadata metadata;
   metadata.model = fields.text("model");
-  metadata.route = fields.choice("route", {"eager", "script", "trace", "frozen", "aoti", "onnx"});
+  metadata.route = fields.choice("route", {"eager", "script", "trace", "frozen", "aoti", "direct", "onnx"});
   metadata.precision = fields.choice("precision", {"fp32", "bf16", "fp16"});
   metadata.memory_format = fields.choice("memory_format", {"contiguous", "channels_last"});
   metadata.device = fields.choice("device", {"cpu", "cuda"});

@@ -11,7 +11,7 @@ namespace deploybench {
 
 struct Metadata {
   std::string model;          // "resnet50"
-  std::string route;          // the kind of file: "script", "trace", "frozen", "aoti"; others run in Python only
+  std::string route;          // the kind of file: "script", "trace", "frozen", "aoti", "direct"; others run in Python only
   std::string precision;      // "fp32", "bf16" or "fp16"; input and output are float32 all the same
   std::string memory_format;  // "contiguous" or "channels_last"
   std::string device;         // "cpu" or "cuda"

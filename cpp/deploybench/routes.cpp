@@ -9,12 +9,13 @@
 namespace deploybench {
 namespace {
 
-constexpr std::array<Route, 5> routes = {{
+constexpr std::array<Route, 6> routes = {{
     {.name = "script", .kind = "script", .fp16 = true, .cuda = true},
     {.name = "trace", .kind = "trace", .fp16 = true, .cuda = true},
     {.name = "frozen", .kind = "frozen", .fp16 = true, .cuda = true},
     {.name = "fused", .kind = "frozen", .fp16 = false, .cuda = false},
-    {.name = "aoti", .kind = "aoti", .fp16 = true, .cuda = true},
+    {.name = "aoti", .kind = "aoti", .fp16 = true, .cuda = true, .package = true},
+    {.name = "direct", .kind = "direct", .fp16 = false, .cuda = false, .package = true},
 }};
 
 std::string names() {

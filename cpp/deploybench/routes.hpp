@@ -14,6 +14,7 @@ struct Route {
   std::string_view kind;  // of artifact, as its metadata's `route` says
   bool fp16;              // fp32 and bf16 all can
   bool cuda;
+  bool package = false;  // compiled code, for LibTorch's package loader; else TorchScript
 };
 
 // The route called `wish`, or, where that is empty, the first for this kind of file. Throws Error: usage where there is

@@ -32,6 +32,10 @@ CONFIGURED = {
     *WORKER_FLAGS,
 }
 ROUNDS, LEAST_ROUNDS = 6, 2  # a single one has no interval
+# Equal processes differ from each other by 2 % and more (where their memory lies): a ratio of 6 pairs is within 1 % of 1 six
+# times in ten, of 36 pairs nineteen times in twenty.
+SELF_CHECK_ROUNDS = 36
+RUNS = 100
 WORKERS = 36  # processes a model, by which rounds become fewer: 27 runners of ResNet-50 take two minutes a round
 # What must be equal for a run to be resumed: runs of unlike machines do not mix.
 SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
@@ -67,14 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds",
         type=options.positive,
         metavar="N",
-        help="fresh processes per runner, alternating (default 6, with more than 6 runners fewer)",
+        help="fresh processes per runner, alternating (default 6, with more than 6 runners fewer, with --self-check 36)",
     )
     add(
         "--runs",
         type=options.positive,
-        default=100,
         metavar="N",
-        help="timed calls per runner, over all rounds (default 100)",
+        help="timed calls per runner, over all rounds (default 100, at least a turn a round)",
     )
     add(
         "--warmup",
@@ -155,14 +158,17 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
         weights.resolve(args.weights, chosen[0])
     names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
+    usual = SELF_CHECK_ROUNDS if args.self_check else max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names)))
+    count = args.rounds or usual
     config = {
         "models": [model.factory if model.own else model.name for model in chosen],
         # a pair of equal runners side by side: the less time between their turns, the less else differs
         "runners": names,
         "device": device,
         "generate": _generate_flags(args),
-        "rounds": args.rounds or max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names))),
-        **{name: getattr(args, name) for name in ("runs", "strict", *WORKER_FLAGS)},
+        "rounds": count,
+        "runs": args.runs or max(RUNS, count * args.turn),
+        **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS)},
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
     }

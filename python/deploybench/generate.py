@@ -128,6 +128,9 @@ def attempt(job: Job) -> Outcome:
         return Outcome(job, str(error))
     except MemoryError:
         return Outcome(job, f"{job.model.name}: out of memory; use fewer --jobs or a smaller model")
+    except Exception as error:  # ours to mend; the other models are made all the same
+        what = f"{job.model.name}: internal error: {type(error).__name__}: {first_line(error)}"
+        return Outcome(job, f"{what}; deploybench --debug generate --models {job.model.name} --jobs 1 says where")
 
 
 def _progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploybench.errors import DeploybenchError
-from deploybench.routes import eager, inductor, onnx, torchscript
+from deploybench.routes import direct, eager, inductor, onnx, torchscript
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,7 @@ class Kind:
     export: Callable[[nn.Module, torch.Tensor, Path, Metadata], None]
     memory_format: str = "contiguous"  # of activations and weights, unless asked otherwise: what measured best
     rewritten: bool = False  # by graph.specialise, for one input shape
+    converts: bool = False  # to the precision and the memory format by itself; its code takes any batch size
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ KINDS = {
         Kind("trace", ".ts", "trace", torchscript.export_trace),
         Kind("frozen", ".ts", "export", torchscript.export_frozen, rewritten=True),
         Kind("aoti", ".pt2", "export", inductor.export, memory_format="channels_last", rewritten=True),
+        Kind("direct", ".pt2", "export", direct.export, memory_format="channels_last", rewritten=True, converts=True),
         Kind("onnx", ".onnx", "export", onnx.export),
     )
 }
@@ -74,6 +76,7 @@ ROUTES = {
         Route("fused", KINDS["frozen"], BOTH, torchscript.load_fused, ("fp32", "bf16"), ("cpu",)),
         Route("compile", KINDS["eager"], PYTHON, inductor.load_compiled),
         Route("aoti", KINDS["aoti"], BOTH, inductor.load),
+        Route("direct", KINDS["direct"], BOTH, inductor.load, ("fp32", "bf16"), ("cpu",)),
         Route("onnxruntime", KINDS["onnx"], PYTHON, onnx.load_onnxruntime, ("fp32",), ("cpu",)),
         Route("openvino", KINDS["onnx"], PYTHON, onnx.load_openvino, ("fp32", "bf16"), ("cpu",)),
     )

@@ -32,7 +32,10 @@ def fit(module: nn.Module, precision: str, memory_format: str) -> nn.Module:
     """`module`, fp32 and contiguous, at this precision and in this memory format; changed in place where it must be."""
     if (precision, memory_format) == ("fp32", "contiguous"):
         return module
-    converted = module.to(DTYPES[precision]).to(memory_format=MEMORY_FORMATS[memory_format])  # type: ignore[call-overload]
+    converted = module.to(DTYPES[precision])
+    for tensor in (*converted.parameters(), *converted.buffers()):
+        if tensor.dim() == 4:  # Module.to(memory_format=...) refuses constants of five dimensions, such as Swin's masks
+            tensor.data = tensor.data.contiguous(memory_format=MEMORY_FORMATS[memory_format])
     return Border(converted, precision, memory_format).eval()
 
 

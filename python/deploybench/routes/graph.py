@@ -85,8 +85,8 @@ def fold_batch_norm(graph: fx.GraphModule) -> None:
         else:
             constants = [_constant(graph, node, value.reshape(1, -1, 1, 1)) for value in (scale, shift)]
             with graph.graph.inserting_before(node):
-                product = graph.graph.call_function(aten.mul.Tensor, (source, constants[0]))
-                replacement = graph.graph.call_function(aten.add.Tensor, (product, constants[1]))
+                product = _insert(graph, aten.mul.Tensor, (source, constants[0]))
+                replacement = _insert(graph, aten.add.Tensor, (product, constants[1]))
         for user in users:
             user.replace_all_uses_with(replacement)
 
@@ -108,9 +108,9 @@ def pool_by_size(graph: fx.GraphModule) -> None:
                 continue
             keep = len(node.args) > 2 and bool(node.args[2])
         with graph.graph.inserting_before(node):
-            pooled = graph.graph.call_function(aten.avg_pool2d.default, (source, [height, width], [1, 1]))
+            pooled = _insert(graph, aten.avg_pool2d.default, (source, [height, width], [1, 1]))
             if not keep:
-                pooled = graph.graph.call_function(aten.flatten.using_ints, (pooled, 1))
+                pooled = _insert(graph, aten.flatten.using_ints, (pooled, 1))
         node.replace_all_uses_with(pooled)
 
 
@@ -123,7 +123,7 @@ def fold_hard_sigmoid(graph: fx.GraphModule) -> None:
         channels = _shape(source)[1]
         _scale_convolution(graph, source, torch.full((channels,), 1 / 6), torch.full((channels,), 0.5))
         with graph.graph.inserting_before(node):
-            clamped = graph.graph.call_function(aten.clamp.default, (source, 0, 1))
+            clamped = _insert(graph, aten.clamp.default, (source, 0, 1))
         node.replace_all_uses_with(clamped)
 
 
@@ -146,13 +146,20 @@ def part_matmuls(graph: fx.GraphModule) -> None:
         if product.target is aten.matmul.default and isinstance(other, fx.Node) and other.op == "get_attr":
             with graph.graph.inserting_before(node):
                 node.replace_input_with(
-                    product, graph.graph.call_function(aten.reshape.default, (product, _shape(product)))
+                    product, _insert(graph, aten.reshape.default, (product, _shape(product)))
                 )
 
 
 def _calls(graph: fx.GraphModule, *targets: Callable[..., Any]) -> list[Any]:
     """Nodes that call one of `targets`; Any, because fx gives the arguments of a node fifteen types."""
     return [node for node in graph.graph.nodes if node.op == "call_function" and node.target in targets]
+
+
+def _insert(graph: fx.GraphModule, target: Callable[..., Any], args: tuple[Any, ...]) -> fx.Node:
+    """A call, with the shape of its result, where the graph's insertion point is."""
+    node = graph.graph.call_function(target, args)
+    node.meta["val"] = target(*fx.node.map_arg(args, lambda one: one.meta["val"]))
+    return node
 
 
 def _shape(node: Any) -> list[int]:

@@ -81,10 +81,15 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
                 aoti_compile_and_package(program, package_path=str(package), inductor_configs=_options(metadata))
         except Exception as error:
             raise DeploybenchError("runtime", f"cannot be compiled by Inductor ({first_line(error)})") from error
-        with zipfile.ZipFile(package, "a", zipfile.ZIP_STORED) as archive:
-            root = archive.namelist()[0].partition("/")[0]
-            archive.writestr(f"{root}/extra/{ENTRY}", metadata.to_json())
-        shutil.copyfile(package, path)
+        keep(package, path, metadata)
+
+
+def keep(package: Path, path: Path, metadata: Metadata) -> None:
+    """Copies a package to `path`, the metadata inside."""
+    with zipfile.ZipFile(package, "a", zipfile.ZIP_STORED) as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/extra/{ENTRY}", metadata.to_json())
+    shutil.copyfile(package, path)
 
 
 def _options(metadata: Metadata) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: di
     ).to(job.device)
     images, expected = _eager(job, module, images)
     kind = routes.KINDS[job.kind]
-    any_size = kind.capture != "export" and len(images) > 1
+    any_size = (kind.capture != "export" or kind.converts) and len(images) > 1
     least, most = job.batches or (1, MOST_IMAGES if any_size else 1)
     about = Metadata(
         job.model.name, job.model.factory, kind.name, kind.capture, job.precision, job.format, job.device,
@@ -43,7 +43,7 @@ def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: di
         job.overrides.labels(job.model, expected.shape[1]), preprocessing.to_json(), weights,
         version("torch"), version("torchvision"), deploybench.__version__,
         datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        inductor.built_for(job.device, job.portable) if kind.name == "aoti" else {}, fingerprint(job),
+        inductor.built_for(job.device, job.portable) if kind.suffix == ".pt2" else {}, fingerprint(job),
     )  # fmt: skip
     with artifact.written_atomically(job.path) as partial:
         if job.format != "auto":
@@ -107,14 +107,14 @@ def _fitted(job: Job, module: nn.Module, example: torch.Tensor, memory_format: s
     if kind.name == "onnx" or (not kind.rewritten and (job.precision, memory_format) == ("fp32", "contiguous")):
         return module
     fitted = copy.deepcopy(module)  # the next kind of file wants it as it is
-    if kind.rewritten and not job.batches:  # the rewriting is for one shape
+    if kind.rewritten and (kind.converts or not job.batches):  # the rewriting is for one shape
         try:
             fitted = graph.specialise(fitted, example)
         except Exception as error:  # the exporter raises a dozen kinds
             raise DeploybenchError(
                 "runtime", f"{job.model.name}: cannot be exported ({first_line(error)}); try --routes trace"
             ) from error
-    return border.fit(fitted, job.precision, memory_format)
+    return fitted if kind.converts else border.fit(fitted, job.precision, memory_format)
 
 
 def _reserve(path: Path, module: nn.Module) -> None:

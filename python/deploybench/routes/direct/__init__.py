@@ -1,0 +1,95 @@
+"""Direct: C++ generated for one convolutional network, every size a constant, packaged as AOTInductor packages are. LibTorch
+loads and calls it; no kernel of LibTorch runs. plan reads the graph, layout places activations, emit writes the code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploybench import record
+from deploybench.artifact import Metadata
+from deploybench.errors import DeploybenchError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from deploybench.routes.direct.emit import Machine
+
+HERE = Path(__file__).parent
+PORTABLE = ["-march=x86-64-v3"]
+# A process may load several networks: without the first flag they would share the weights of one, whose address is a static of
+# an inline function, which the loader keeps once for all libraries.
+APART = ["-fno-gnu-unique", "-fvisibility=hidden"]
+FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno"]
+
+
+def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
+    """Writes the package of `module`, a graph of graph.specialise for the shape of `example`."""
+    from torch import fx
+    from torch._inductor.package import package_aoti
+
+    from deploybench.routes import inductor
+    from deploybench.routes.direct import emit, layout, plan
+
+    inductor.need_compiler()
+    portable = metadata.built_for["cpu_flags"] == inductor.PORTABLE_FLAGS
+    machine = _machine(metadata.precision, portable)
+    assert isinstance(module, fx.GraphModule)
+    found = layout.place_concatenations(plan.operations(module))
+    places = layout.plan(found, machine.image_channels)
+    source, weights = emit.program(found, places, machine)
+    with tempfile.TemporaryDirectory(prefix="deploybench-") as scratch:
+        folder = Path(scratch)
+        (folder / "network.cpp").write_text(source, encoding="utf-8")
+        (folder / "weights.bin").write_bytes(weights)
+        files = _compile(folder, PORTABLE if portable else ["-march=native"])
+        package = folder / "model.pt2"  # the packager insists on the suffix
+        package_aoti(str(package), {"model": [str(file) for file in files]})
+        inductor.keep(package, path, metadata)
+
+
+def _machine(precision: str, portable: bool) -> Machine:
+    from deploybench.routes.direct import emit
+
+    flags = record.cpu_flags()
+    if precision == "bf16" and (portable or "avx512_bf16" not in flags):
+        raise DeploybenchError("runtime", "direct at bf16 wants a CPU with avx512_bf16; use --routes fused")
+    if "avx2" not in flags or "fma" not in flags:
+        raise DeploybenchError("runtime", "direct wants an x86 CPU with avx2 and fma; use --routes fused")
+    lanes = 16 if "avx512f" in flags and not portable else 8
+    return emit.Machine(lanes, 2 * lanes, precision)
+
+
+def _compile(folder: Path, march: list[str]) -> list[Path]:
+    """The files of the package: a library, and what says which device it is for."""
+    import torch
+    from torch._inductor import config
+
+    compiler, torch_folder = config.cpp.cxx[1], Path(torch.__file__).parent
+    common = [compiler, *FLAGS, *march, f"-I{HERE}"]
+    interface = torch_folder / "_inductor/codegen/aoti_runtime/interface.cpp"
+    headers = [f"-I{torch_folder / 'include'}", f"-I{torch_folder / 'include/torch/csrc/api/include'}"]
+    _run(
+        folder,
+        [*common, *APART, "-c", "network.cpp", "-o", "network.o"],
+        [*common, "-O1", *headers, f'-DINTERFACE="{interface}"', "-c", str(HERE / "package.cpp"), "-o", "package.o"],
+    )
+    library, about = folder / "direct.wrapper.so", folder / "direct.wrapper_metadata.json"
+    link = [compiler, "-shared", "-fopenmp", "-o", str(library), "network.o", "package.o"]
+    _run(folder, [*link, f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu"])
+    about.write_text(json.dumps({"AOTI_DEVICE_KEY": "cpu", "AOTI_PLATFORM": "linux", "AOTI_MACHINE": "x86_64"}))
+    return [library, about]
+
+
+def _run(folder: Path, *commands: list[str]) -> None:
+    """All at a time. Raises the compiler's first error."""
+    running = [subprocess.Popen(one, cwd=folder, stderr=subprocess.PIPE, text=True) for one in commands]
+    said = [one.communicate()[1] for one in running]
+    for one, errors in zip(running, said, strict=True):
+        if one.returncode:
+            first = next((line for line in errors.splitlines() if "error" in line), errors.strip()[:200])
+            raise DeploybenchError("runtime", f"cannot be compiled by {one.args[0]} ({first[:200]})")  # type: ignore[index]

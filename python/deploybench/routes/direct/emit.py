@@ -1,0 +1,349 @@
+"""The C++ text of a network and its weights, from the operations and their layout. The kernels are in kernels.hpp."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from deploybench.errors import DeploybenchError
+from deploybench.routes.direct.layout import Layout
+from deploybench.routes.direct.plan import Operation, Value
+
+STAY_BYTES = 256 << 10  # weights above are read once a call and pixels many times, below the other way round
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the code is for. 16 floats a register of which there are 32, or 8 and 16."""
+
+    lanes: int
+    registers: int
+    precision: str  # fp32 or bf16
+
+    @property
+    def image_channels(self) -> int:
+        """Of the input's buffer: bf16 multiplies pairs of channels."""
+        return 4 if self.precision == "bf16" else 3
+
+    @property
+    def element(self) -> str:
+        """The type of activations and weights in C++."""
+        return "float" if self.precision == "fp32" else "bf16"
+
+
+@dataclass
+class Program:
+    """What is written so far."""
+
+    machine: Machine
+    layout: Layout
+    types: dict[str, str] = field(default_factory=dict)  # text of a struct -> its name
+    steps: list[str] = field(default_factory=list)
+    weights: list[bytes] = field(default_factory=list)
+    size: int = 0  # of the weights, in bytes
+
+    def type(self, stem: str, body: str) -> str:
+        """The name of a struct with this body; equal ones are one."""
+        name = f"{stem}_{zlib.crc32(body.encode()):08x}"
+        self.types[f"struct {name} {{ {body} }};"] = name
+        return name
+
+    def store(self, tensor: torch.Tensor, element: str) -> int:
+        """Appends a constant; returns its offset in bytes, a multiple of 64."""
+        kept = tensor.contiguous().to(torch.bfloat16 if element == "bf16" else torch.float32)
+        data = kept.view(torch.int16 if element == "bf16" else torch.int32).numpy().tobytes()
+        offset = self.size
+        data += bytes(-len(data) % 64 + 64)  # and a register more, which the last load may touch
+        self.weights.append(data)
+        self.size += len(data)
+        return offset
+
+    def at(self, value: Value | None) -> str:
+        """A pointer to the first pixel of a value."""
+        assert value is not None
+        return f"arena + {self.layout.begin(value)}"
+
+
+def program(found: list[Operation], layout: Layout, machine: Machine) -> tuple[str, bytes]:
+    """The C++ source and the weights."""
+    text, image = Program(machine, layout), found[0].out
+    for operation in found:
+        STEPS[operation.kind](text, operation)
+    structs = "\n".join(text.types)
+    steps = "\n  team.wait();\n".join(f"  {step}" for step in text.steps)
+    source = f"""// Written by deploybench: one network, one image at a time.
+#include "kernels.hpp"
+
+namespace direct {{
+using T = {machine.element};
+{structs}
+
+void Network(const float* in, float* out, T* arena, const char* w, int thread, int threads, Barrier& team) {{
+{steps}
+}}
+
+constexpr long network_shape[] = {{{image.channels}, {image.height}, {image.width}}};
+constexpr long network_classes = {found[-1].out.channels}, network_elements = {layout.size};
+}}  // namespace direct
+
+#include "network.hpp"
+"""
+    return source, b"".join(text.weights)
+
+
+def _constants(**values: Any) -> str:
+    """Members of a struct."""
+    parts = []
+    for name, value in values.items():
+        kind = "bool" if isinstance(value, bool) else "double" if isinstance(value, float) else "long"
+        if kind == "long" and name in INTS:
+            kind = "int"
+        parts.append(f"static constexpr {kind} {name} = {str(value).lower() if kind == 'bool' else value};")
+    return " ".join(parts)
+
+
+INTS = {"KH", "KW", "RUNS", "RUN", "MR", "NV", "LAST_NV", "TAIL", "TILES", "OC", "IC"}
+
+
+def _activation(text: Program, name: str) -> str:
+    if not name.startswith("Clamp:"):
+        return name
+    low, high = name.split(":")[1:]
+    value = "x"
+    if high != "None":
+        value = f"lesser({value}, all({float(high)}F))"
+    if low != "None":
+        value = f"larger({value}, all({float(low)}F))"
+    return text.type("Clamp", f"static DIRECT_INLINE vec of(vec x) {{ return {value}; }}")
+
+
+def _after(text: Program, operation: Operation) -> str:
+    first, second = _activation(text, operation.first), _activation(text, operation.second)
+    return f"After<{first}, Join::{operation.join}, {second}>"
+
+
+def _distances(text: Program, operation: Operation) -> dict[str, int]:
+    """IN_, OUT_ and OTHER_ROW and _PIX; those of a value that is spread over the image are 0."""
+    layout, other = text.layout, operation.other
+    spread = other is None or ((other.height, other.width) == (1, 1) != (operation.out.height, operation.out.width))
+    return {
+        "IN_ROW": layout.row(operation.src), "IN_PIX": layout.pixel(operation.src),
+        "OUT_ROW": layout.row(operation.out), "OUT_PIX": layout.pixel(operation.out),
+        "OTHER_ROW": 0 if spread or other is None else layout.row(other),
+        "OTHER_PIX": 0 if spread or other is None else layout.pixel(other),
+    }  # fmt: skip
+
+
+def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine) -> tuple[int, int, int]:
+    """(NV, MR, tiles of a row) that take the fewest cycles by count: two multiply-adds or loads a cycle, four cycles until a
+    sum can be added to again, and some for the end of each tile."""
+    best: tuple[float, int, int, int] | None = None
+    for nv in range(1, 9):
+        most = (machine.registers - nv - 1) // nv
+        if most < 1 or nv > registers_of_channels:
+            continue
+        tiles = -(-pixels // most)
+        mr = -(-pixels // tiles)
+        longer = pixels - tiles * (mr - 1)
+        panels, last = -(-registers_of_channels // nv), registers_of_channels - (-(-registers_of_channels // nv) - 1) * nv
+        cycles = 0.0
+        for rows, how_many in ((mr, longer), (mr - 1, tiles - longer)):
+            for vectors, count in ((nv, panels - 1), (last, 1)):
+                step = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+                cycles += how_many * count * (depth * step + 2 * rows * vectors + 20)
+        if best is None or cycles < best[0]:
+            best = (cycles, nv, mr, tiles)
+    assert best is not None
+    return best[1:]
+
+
+def _convolution(text: Program, operation: Operation) -> None:
+    layout, machine, src, out = text.layout, text.machine, operation.src, operation.out
+    assert operation.weight is not None
+    assert operation.bias is not None
+    channels, depth, kh, kw = operation.weight.shape
+    groups = operation.groups
+    weight, bias = operation.weight, operation.bias
+    while groups > 1 and channels // groups < machine.lanes and groups % 2 == 0:  # two groups as one, its corners zero
+        weight, groups, depth = _paired(weight, groups), groups // 2, depth * 2
+    per_group = channels // groups
+    distances = _distances(text, operation)
+    bare = all(value.root.border == (0, 0) for value in (src, out, operation.other) if value is not None)
+    flat = (kh, kw) == (1, 1) and operation.stride == (1, 1) and bare
+    columns = out.height * out.width if flat else out.width
+    padded = layout.pixel(src) if src is layout.image else depth
+    if padded != depth:  # the input, whose pixels have a channel more
+        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, padded - depth))
+        depth = padded
+    together = layout.pixel(src) == depth and not operation.before  # the pixels of a row are one run
+    runs, run = (1, kw * depth) if together else (kw, depth)
+    if machine.precision == "bf16" and run % 2:
+        what = f"a convolution of {src.channels} channels in groups of {depth} at bf16, which multiplies pairs of channels"
+        raise DeploybenchError("runtime", what)
+    nv, mr, tiles = tiling(columns, -(-per_group // machine.lanes), kh * kw * depth, machine)
+    vectors = -(-per_group // machine.lanes)
+    panels = -(-vectors // nv)
+    last = vectors - (panels - 1) * nv
+    packed, padded_bias = _packed(weight, bias, groups, nv, panels, last, machine)
+    element_bytes = 4 if machine.precision == "fp32" else 2
+    body = _constants(
+        KH=kh, RUNS=runs, RUN=run, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
+        A_PIX=depth if operation.before else operation.stride[0] * distances["IN_PIX"],
+        IC=depth, OC=per_group, GROUPS=groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
+        ROWS=1 if flat else out.height, TILES=tiles, MR=mr, LONG=columns - tiles * (mr - 1),
+        PANELS=panels, NV=nv, LAST_NV=last, TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes,
+        WEIGHTS_STAY=packed.numel() * element_bytes > STAY_BYTES and not operation.before,
+        PREPARED=bool(operation.before), SCALED=operation.scale is not None and bool(operation.before),
+        GATED=operation.gate is not None,
+    )  # fmt: skip
+    body += f" using Before = {_activation(text, operation.before or 'None')};"
+    name = text.type("Convolution", body)
+    begin = layout.begin(src) - operation.padding[0] * distances["IN_ROW"] - operation.padding[1] * distances["IN_PIX"]
+    prepared = ["nullptr", "nullptr", "nullptr"]
+    if operation.before and operation.scale is not None:
+        assert operation.shift is not None
+        prepared[:2] = [
+            f"(const float*)(w + {text.store(one, 'float')})" for one in (operation.scale, operation.shift)
+        ]
+    if operation.gate is not None:
+        prepared[2] = text.at(operation.gate)
+    weights = text.store(packed, machine.element)
+    biases = text.store(padded_bias, "float")
+    other = text.at(operation.other) if operation.other is not None else "arena"
+    text.steps.append(
+        f"convolution<{name}, {_after(text, operation)}, T>({{arena + {begin}, (const T*)(w + {weights}), "
+        f"(const float*)(w + {biases}), {text.at(out)}, {other}, {', '.join(prepared)}}}, thread, threads);"
+    )
+
+
+def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """Weights [OC, IC / groups, ...] for half as many groups: each pair as one block-diagonal group."""
+    channels, depth, kh, kw = weight.shape
+    wide = weight.new_zeros(channels, 2 * depth, kh, kw)
+    size = channels // groups
+    for group in range(groups):
+        rows = slice(group * size, (group + 1) * size)
+        wide[rows, (group % 2) * depth : (group % 2 + 1) * depth] = weight[rows]
+    return wide
+
+
+def _packed(
+    weight: torch.Tensor, bias: torch.Tensor, groups: int, nv: int, panels: int, last: int, machine: Machine
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers."""
+    channels, depth, kh, kw = weight.shape
+    size, lanes = channels // groups, machine.lanes
+    wide = weight.new_zeros(groups, panels * nv * lanes, depth, kh, kw)
+    wide[:, :size] = weight.reshape(groups, size, depth, kh, kw)
+    wide_bias = bias.new_zeros(groups, panels * nv * lanes)
+    wide_bias[:, :size] = bias.reshape(groups, size)
+    parts = []
+    for group in range(groups):
+        for panel in range(panels):
+            count = (nv if panel + 1 < panels else last) * lanes
+            block = wide[group, panel * nv * lanes :][:count].permute(2, 3, 1, 0)  # [KH, KW, IC, channels]
+            if machine.precision == "bf16":
+                block = block.reshape(kh, kw, depth // 2, 2, count).transpose(3, 4)
+            parts.append(block.reshape(-1))
+    return torch.cat(parts), wide_bias.reshape(-1)
+
+
+def _depthwise(text: Program, operation: Operation) -> None:
+    machine, src, out = text.machine, operation.src, operation.out
+    assert operation.weight is not None
+    assert operation.bias is not None
+    channels, _, kh, kw = operation.weight.shape
+    step = -(-channels // machine.lanes) * machine.lanes
+    distances = _distances(text, operation)
+    most = machine.registers // 2 - 2
+    tiles = -(-out.width // most)
+    mr = -(-out.width // tiles)
+    body = _constants(
+        KH=kh, KW=kw, STRIDE=operation.stride[0], **distances, OC=channels, W_STEP=step,
+        ROWS=out.height, TILES=tiles, MR=mr, LONG=out.width - tiles * (mr - 1),
+    )  # fmt: skip
+    name = text.type("Depthwise", body)
+    filters = torch.zeros(kh, kw, step)
+    filters[..., :channels] = operation.weight[:, 0].permute(1, 2, 0)
+    bias = torch.nn.functional.pad(operation.bias, (0, step - channels))
+    begin = text.layout.begin(src) - operation.padding[0] * distances["IN_ROW"] - operation.padding[1] * distances["IN_PIX"]
+    other = text.at(operation.other) if operation.other is not None else "arena"
+    text.steps.append(
+        f"depthwise<{name}, {_after(text, operation)}, T>(arena + {begin}, (const float*)(w + {text.store(filters, 'float')}), "
+        f"(const float*)(w + {text.store(bias, 'float')}), {text.at(out)}, {other}, thread, threads);"
+    )
+
+
+def _pool(text: Program, operation: Operation) -> None:
+    out, more = operation.out, operation.more
+    distances = {key: value for key, value in _distances(text, operation).items() if not key.startswith("OTHER")}
+    body = _constants(
+        KH=more["kernel"][0], KW=more["kernel"][1], STRIDE_Y=operation.stride[0], STRIDE_X=operation.stride[1],
+        PAD_Y=operation.padding[0], PAD_X=operation.padding[1], H=operation.src.height, W=operation.src.width, **distances,
+        OC=out.channels, ROWS=out.height, COLUMNS=out.width, MAX=more["max"], DIVIDE=more["divide"],
+    )  # fmt: skip
+    text.steps.append(f"pool<{text.type('Pool', body)}, T>({text.at(operation.src)}, {text.at(out)}, thread, threads);")
+
+
+def _elementwise(text: Program, operation: Operation) -> None:
+    out = operation.out
+    body = _constants(
+        **_distances(text, operation), OC=out.channels, ROWS=out.height, COLUMNS=out.width, SCALED=operation.scale is not None
+    )
+    constants = ["nullptr", "nullptr"]
+    if operation.scale is not None:
+        assert operation.shift is not None
+        constants = [f"(const float*)(w + {text.store(one, 'float')})" for one in (operation.scale, operation.shift)]
+    other = text.at(operation.other) if operation.other is not None else "arena"
+    text.steps.append(
+        f"elementwise<{text.type('Elementwise', body)}, {_after(text, operation)}, T>({text.at(operation.src)}, "
+        f"{text.at(out)}, {other}, {', '.join(constants)}, thread, threads);"
+    )
+
+
+def _over_pixels(text: Program, operation: Operation, kernel: str, constants: str, **more: Any) -> None:
+    distances = {key: value for key, value in _distances(text, operation).items() if not key.startswith("OTHER")}
+    out = operation.out
+    body = _constants(**distances, OC=out.channels, ROWS=out.height, COLUMNS=out.width, **more)
+    name = text.type(kernel.title().replace("_", ""), body)
+    text.steps.append(f"{kernel}<{name}, T>({text.at(operation.src)}, {text.at(out)}, {constants}thread, threads);")
+
+
+def _interleave(text: Program, operation: Operation) -> None:
+    _over_pixels(text, operation, "interleave", "", BEGIN=operation.more["begin"], HALF=operation.src.channels // 2)
+
+
+def _layer_norm(text: Program, operation: Operation) -> None:
+    assert operation.scale is not None
+    assert operation.shift is not None
+    offsets = [text.store(one, "float") for one in (operation.scale, operation.shift)]
+    constants = "".join(f"(const float*)(w + {offset}), " for offset in offsets)
+    _over_pixels(text, operation, "layer_norm", constants, EPSILON=float(operation.more["epsilon"]))
+
+
+def _take(text: Program, operation: Operation) -> None:
+    out = operation.out
+    body = _constants(
+        OUT_ROW=text.layout.row(out), OUT_PIX=text.layout.pixel(out), OC=out.channels, ROWS=out.height, COLUMNS=out.width
+    )
+    text.steps.append(f"take<{text.type('Take', body)}, T>(in, {text.at(out)}, thread, threads);")
+
+
+def _give(text: Program, operation: Operation) -> None:
+    name = text.type("Give", _constants(OC=operation.out.channels))
+    text.steps.append(f"give<{name}, T>({text.at(operation.src)}, out, thread, threads);")
+
+
+STEPS = {
+    "convolution": _convolution,
+    "depthwise": _depthwise,
+    "pool": _pool,
+    "elementwise": _elementwise,
+    "interleave": _interleave,
+    "layer_norm": _layer_norm,
+    "take": _take,
+    "give": _give,
+}

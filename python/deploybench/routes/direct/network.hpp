@@ -1,0 +1,73 @@
+// What surrounds the generated Network: its weights, its arena, and the team of threads that runs it.
+#pragma once
+
+#include <omp.h>
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "kernels.hpp"
+
+extern "C" const char direct_weights[];
+__asm__(
+    ".section .rodata\n.balign 4096\n.globl direct_weights\n.hidden direct_weights\ndirect_weights:\n"
+    ".incbin \"weights.bin\"\n.globl direct_weights_end\n.hidden direct_weights_end\ndirect_weights_end:\n.previous\n");
+
+namespace direct {
+
+void Barrier::yield() { sched_yield(); }
+
+constexpr std::size_t huge_page = std::size_t{1} << 21;
+extern "C" const char direct_weights_end[];
+
+// Memory in pages of 2 MB where the kernel has them.
+inline char* pages(std::size_t bytes) {
+  bytes = (bytes + huge_page - 1) / huge_page * huge_page;
+  void* memory = std::aligned_alloc(huge_page, bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  (void)madvise(memory, bytes, MADV_HUGEPAGE);
+  return static_cast<char*>(memory);
+}
+
+// The weights, copied once out of the library: read from its pages of 4 kB, they cost ResNet-50 a tenth of its time.
+inline const char* weights() {
+  static const char* const copied = [] {
+    const std::size_t size = direct_weights_end - direct_weights;
+    return static_cast<const char*>(std::memcpy(pages(size), direct_weights, size));
+  }();
+  return copied;
+}
+
+constexpr std::size_t arena_bytes = (network_elements * sizeof(T) + 4096 + huge_page - 1) / huge_page * huge_page;
+
+}  // namespace direct
+
+extern "C" {
+
+extern const std::int64_t direct_shape[3];
+extern const std::int64_t direct_classes;
+const std::int64_t direct_shape[3] = {direct::network_shape[0], direct::network_shape[1], direct::network_shape[2]};
+const std::int64_t direct_classes = direct::network_classes;
+
+// Zeros, of which the borders stay.
+void* direct_make_arena() {
+  return std::memset(direct::pages(direct::arena_bytes), 0, direct::arena_bytes);
+}
+
+void direct_free_arena(void* arena) { std::free(arena); }
+
+void direct_run(const float* images, float* logits, std::int64_t count, void* arena) {
+  using namespace direct;
+  constexpr long image = network_shape[0] * network_shape[1] * network_shape[2];
+  const int threads = omp_get_max_threads();
+  Barrier team(threads);
+#pragma omp parallel num_threads(threads)
+  for (std::int64_t i = 0; i < count; ++i) {
+    Network(images + i * image, logits + i * network_classes, static_cast<T*>(arena), weights(), omp_get_thread_num(),
+            threads, team);
+    team.wait();
+  }
+}
+}
