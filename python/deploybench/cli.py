@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import deploybench
 from deploybench import library_paths
-from deploybench.errors import DeploybenchError
+from deploybench.errors import DeploybenchError, debugging
 
 # verb: module, whether it imports torch in this process, what it does
 VERBS = {
@@ -85,7 +85,7 @@ def main() -> int:
         _drop_stdout()
         return 1
     except Exception as caught:
-        if "--debug" in sys.argv[1:2]:
+        if debugging():
             traceback.print_exc()
         error = _explained(caught)
         print(f"error: {error}", file=sys.stderr)

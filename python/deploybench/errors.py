@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 USAGE_EXIT = 2
 FAILURE_EXIT = 1
@@ -24,6 +25,11 @@ class DeploybenchError(Exception):
     def exit_code(self) -> int:
         """What the program ends with."""
         return USAGE_EXIT if self.code == "usage" else FAILURE_EXIT
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks: `deploybench --debug VERB`."""
+    return "--debug" in sys.argv[1:2]
 
 
 def first_line(error: BaseException) -> str:

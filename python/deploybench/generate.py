@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 
 from deploybench import artifact, models, options, paths, routes
-from deploybench.errors import DeploybenchError
+from deploybench.errors import DeploybenchError, debugging, first_line
 from deploybench.job import Job, Outcome, make
 
 RANDOM = (
@@ -129,6 +129,8 @@ def attempt(job: Job) -> Outcome:
     except MemoryError:
         return Outcome(job, f"{job.model.name}: out of memory; use fewer --jobs or a smaller model")
     except Exception as error:  # ours to mend; the other models are made all the same
+        if debugging():
+            raise
         what = f"{job.model.name}: internal error: {type(error).__name__}: {first_line(error)}"
         return Outcome(job, f"{what}; deploybench --debug generate --models {job.model.name} --jobs 1 says where")
 

@@ -145,9 +145,7 @@ def part_matmuls(graph: fx.GraphModule) -> None:
         product, other = node.args[:2]
         if product.target is aten.matmul.default and isinstance(other, fx.Node) and other.op == "get_attr":
             with graph.graph.inserting_before(node):
-                node.replace_input_with(
-                    product, _insert(graph, aten.reshape.default, (product, _shape(product)))
-                )
+                node.replace_input_with(product, _insert(graph, aten.reshape.default, (product, _shape(product))))
 
 
 def _calls(graph: fx.GraphModule, *targets: Callable[..., Any]) -> list[Any]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from deploybench.errors import DeploybenchError
 from deploybench.routes.direct.layout import Layout
-from deploybench.routes.direct.plan import Operation, Value
+from deploybench.routes.direct.operation import Operation, Value, unknown
 
 STAY_BYTES = 256 << 10  # weights above are read once a call and pixels many times, below the other way round
 
@@ -148,7 +147,10 @@ def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine
         tiles = -(-pixels // most)
         mr = -(-pixels // tiles)
         longer = pixels - tiles * (mr - 1)
-        panels, last = -(-registers_of_channels // nv), registers_of_channels - (-(-registers_of_channels // nv) - 1) * nv
+        panels, last = (
+            -(-registers_of_channels // nv),
+            registers_of_channels - (-(-registers_of_channels // nv) - 1) * nv,
+        )
         cycles = 0.0
         for rows, how_many in ((mr, longer), (mr - 1, tiles - longer)):
             for vectors, count in ((nv, panels - 1), (last, 1)):
@@ -181,8 +183,10 @@ def _convolution(text: Program, operation: Operation) -> None:
     together = layout.pixel(src) == depth and not operation.before  # the pixels of a row are one run
     runs, run = (1, kw * depth) if together else (kw, depth)
     if machine.precision == "bf16" and run % 2:
-        what = f"a convolution of {src.channels} channels in groups of {depth} at bf16, which multiplies pairs of channels"
-        raise DeploybenchError("runtime", what)
+        what = (
+            f"a convolution of {src.channels} channels in groups of {depth} at bf16, which multiplies pairs of channels"
+        )
+        raise unknown(what)
     nv, mr, tiles = tiling(columns, -(-per_group // machine.lanes), kh * kw * depth, machine)
     vectors = -(-per_group // machine.lanes)
     panels = -(-vectors // nv)
@@ -205,9 +209,7 @@ def _convolution(text: Program, operation: Operation) -> None:
     prepared = ["nullptr", "nullptr", "nullptr"]
     if operation.before and operation.scale is not None:
         assert operation.shift is not None
-        prepared[:2] = [
-            f"(const float*)(w + {text.store(one, 'float')})" for one in (operation.scale, operation.shift)
-        ]
+        prepared[:2] = [f"(const float*)(w + {text.store(one, 'float')})" for one in (operation.scale, operation.shift)]
     if operation.gate is not None:
         prepared[2] = text.at(operation.gate)
     weights = text.store(packed, machine.element)
@@ -269,7 +271,9 @@ def _depthwise(text: Program, operation: Operation) -> None:
     filters = torch.zeros(kh, kw, step)
     filters[..., :channels] = operation.weight[:, 0].permute(1, 2, 0)
     bias = torch.nn.functional.pad(operation.bias, (0, step - channels))
-    begin = text.layout.begin(src) - operation.padding[0] * distances["IN_ROW"] - operation.padding[1] * distances["IN_PIX"]
+    begin = (
+        text.layout.begin(src) - operation.padding[0] * distances["IN_ROW"] - operation.padding[1] * distances["IN_PIX"]
+    )
     other = text.at(operation.other) if operation.other is not None else "arena"
     text.steps.append(
         f"depthwise<{name}, {_after(text, operation)}, T>(arena + {begin}, (const float*)(w + {text.store(filters, 'float')}), "
@@ -291,7 +295,11 @@ def _pool(text: Program, operation: Operation) -> None:
 def _elementwise(text: Program, operation: Operation) -> None:
     out = operation.out
     body = _constants(
-        **_distances(text, operation), OC=out.channels, ROWS=out.height, COLUMNS=out.width, SCALED=operation.scale is not None
+        **_distances(text, operation),
+        OC=out.channels,
+        ROWS=out.height,
+        COLUMNS=out.width,
+        SCALED=operation.scale is not None,
     )
     constants = ["nullptr", "nullptr"]
     if operation.scale is not None:
@@ -327,7 +335,11 @@ def _layer_norm(text: Program, operation: Operation) -> None:
 def _take(text: Program, operation: Operation) -> None:
     out = operation.out
     body = _constants(
-        OUT_ROW=text.layout.row(out), OUT_PIX=text.layout.pixel(out), OC=out.channels, ROWS=out.height, COLUMNS=out.width
+        OUT_ROW=text.layout.row(out),
+        OUT_PIX=text.layout.pixel(out),
+        OC=out.channels,
+        ROWS=out.height,
+        COLUMNS=out.width,
     )
     text.steps.append(f"take<{text.type('Take', body)}, T>(in, {text.at(out)}, thread, threads);")
 

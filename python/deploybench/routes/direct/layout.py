@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
-from deploybench.routes.direct.plan import Operation, Value
+from deploybench.routes.direct.operation import Operation, Value
 
 ALIGNMENT = 32  # elements; 64 bytes at bf16
 # Pixels 2 KB apart, or a multiple, fall into few sets of a first-level cache: 14 of them at 4 KB do not fit into its 12 ways
@@ -55,7 +56,7 @@ def place_concatenations(found: list[Operation]) -> list[Operation]:
                 copy = Value(part.channels, part.height, part.width, cat.out, offset)
                 copies[cat].append(Operation("elementwise", part, copy))
             offset += part.channels
-    return [one for operation in found for one in (copies[operation] if operation in copies else [operation])]
+    return [one for operation in found for one in copies.get(operation, [operation])]
 
 
 def _adjacent(parts: list[Value]) -> bool:
@@ -64,7 +65,7 @@ def _adjacent(parts: list[Value]) -> bool:
         return False
     return all(
         after.root is before.root and after.first == before.first + before.channels
-        for before, after in zip(parts, parts[1:], strict=False)
+        for before, after in itertools.pairwise(parts)
     )
 
 

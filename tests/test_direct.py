@@ -1,0 +1,230 @@
+"""Does generated code compute what the module computes? Small networks, each made of what planner and kernels could get wrong:
+odd channels, borders, slices of buffers, values that are read twice. The expected answer is the module's own.
+
+Whole architectures are compared in tests/test_runtimes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import one_line_error, python
+from deploybench.errors import DeploybenchError
+from deploybench.routes import direct, graph, inductor
+from torch import nn
+from torch.nn import functional as F
+
+SIZE = 21  # of the images; no multiple of a tile
+
+
+class Net(nn.Module):
+    """Layers and the function that uses them."""
+
+    def __init__(self, run: Callable[[Any, torch.Tensor], torch.Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        self.run = run
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.run(self, x)
+
+
+def head(channels: int) -> nn.Module:
+    """To five classes."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
+
+
+def conv(inputs: int, outputs: int, kernel: Any, **more: Any) -> nn.Module:
+    """A convolution with batch norm whose statistics are not the identity."""
+    norm = nn.BatchNorm2d(outputs)
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    nn.init.uniform_(norm.bias, -0.2, 0.2)
+    nn.init.uniform_(norm.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
+    nn.init.uniform_(norm.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, bias=False, **more), norm)
+
+
+def odd_shapes() -> Net:
+    """Channels that fill no register, kernels wider than high, strides, a border of three."""
+    return Net(
+        lambda n, x: n.head(n.d(F.relu(n.c(F.hardswish(n.b(F.relu6(n.a(x)))))))),
+        a=conv(3, 18, 7, stride=2, padding=3), b=conv(18, 50, (1, 7), padding=(0, 3)),
+        c=conv(50, 34, (5, 1), padding=(2, 0)), d=conv(34, 6, 3, stride=2), head=head(6),
+    )  # fmt: skip
+
+
+def residuals() -> Net:
+    """Additions before and after an activation, of the value before and of a later one, and one value read three times."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.relu(n.a(x))
+        b = F.relu(n.b(a) + a)
+        c = F.silu(n.c(b)) + b
+        d = n.shortcut(b) + c
+        return n.head(torch.sigmoid(d + a) + F.gelu(d))
+
+    layers = {name: conv(3 if name == "a" else 20, 20, 3, padding=1) for name in ("a", "b", "c")}
+    return Net(run, **layers, shortcut=conv(20, 20, 1), head=head(20))
+
+
+def concatenations() -> Net:
+    """As DenseNet, SqueezeNet and Inception have them; the input in one, a value in two, the same value twice in one."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.relu(n.a(x))
+        wide = torch.cat([a, n.b(a)], 1)
+        wider = torch.cat([wide, F.relu(n.c(F.relu(n.norm(wide))))], 1)
+        inner = torch.cat([n.d(wider), F.max_pool2d(wider, 3, 1, 1)], 1)
+        outer = torch.cat([inner, a, x, a], 1)
+        return n.head(outer)
+
+    norm = conv(1, 22, 1)[1]
+    layers = {"a": conv(3, 12, 3, padding=1), "b": conv(12, 10, 1), "norm": norm, "c": conv(22, 8, 3, padding=1)}
+    return Net(run, **layers, d=conv(30, 14, 1), head=head(14 + 30 + 12 + 3 + 12))
+
+
+def mobile() -> Net:
+    """Depthwise convolutions of odd channels, squeeze and excitation, groups, a channel shuffle with its split."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.hardswish(n.a(x))
+        b = F.relu(n.deep(a))
+        gate = F.hardsigmoid(n.up(F.relu(n.down(F.adaptive_avg_pool2d(b, 1)))))
+        c = n.project(b * gate) + a
+        left, right = c.chunk(2, 1)
+        both = torch.cat([left, F.relu(n.right(n.five(right)))], 1)
+        count, channels, height, width = both.shape
+        mixed = both.view(count, 2, channels // 2, height, width).transpose(1, 2).reshape(both.shape)
+        first, second = mixed.chunk(2, 1)
+        return n.head(torch.cat([first, n.grouped(second)], 1))
+
+    return Net(
+        run, a=conv(3, 44, 3, stride=2, padding=1), deep=conv(44, 44, 3, padding=1, groups=44), down=nn.Conv2d(44, 10, 1),
+        up=nn.Conv2d(10, 44, 1), project=conv(44, 44, 1), five=conv(22, 22, 5, stride=1, padding=2, groups=22),
+        right=conv(22, 22, 1), grouped=nn.Conv2d(22, 44, 3, padding=1, groups=11), head=head(22 + 44),
+    )  # fmt: skip
+
+
+def pools() -> Net:
+    """Windows over the edge, averages with and without the border, a rounded-up size, a flattened image."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = n.a(x)  # 21
+        b = F.max_pool2d(a, 3, 2, ceil_mode=True)  # 10
+        c = F.avg_pool2d(b, 3, 1, 1, count_include_pad=False) + F.avg_pool2d(b, 3, 1, 1)
+        d = F.max_pool2d(c, 2, 2, 1)  # 6
+        return n.last(torch.flatten(d, 1))  # type: ignore[no-any-return]
+
+    return Net(run, a=conv(3, 18, 3, padding=1), last=nn.Linear(18 * 36, 5))
+
+
+def norms() -> Net:
+    """As ConvNeXt: layer norm over channels, linear layers over pixels, a scale for each channel."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = n.norm(n.a(x).permute(0, 2, 3, 1))
+        b = n.narrow(F.gelu(n.wide(a))).permute(0, 3, 1, 2) * n.scale.weight.reshape(-1, 1, 1)
+        return n.head(b + a.permute(0, 3, 1, 2) + 0.5)
+
+    scale = nn.Linear(20, 1, bias=False)
+    return Net(run, a=conv(3, 20, 4, stride=4), norm=nn.LayerNorm(20), wide=nn.Linear(20, 80), narrow=nn.Linear(80, 20),
+               scale=scale, head=head(20))  # fmt: skip
+
+
+NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms]
+
+
+class Metadata:
+    """What direct.export reads of an artifact's metadata."""
+
+    def __init__(self, precision: str, portable: bool) -> None:
+        self.precision, self.built_for = precision, inductor.built_for("cpu", portable)
+
+    def to_json(self) -> str:
+        return "{}"
+
+
+def built(net: nn.Module, path: Path, precision: str = "fp32", portable: bool = False) -> Callable[..., torch.Tensor]:
+    """The generated code of `net`, loaded."""
+    module = graph.specialise(net, torch.zeros(1, 3, SIZE, SIZE))
+    about: Any = Metadata(precision, portable)
+    direct.export(module, torch.zeros(1, 3, SIZE, SIZE), path, about)
+    return inductor.load(path, about)
+
+
+@pytest.mark.parametrize("way", ["fp32", "bf16", "portable"])
+@pytest.mark.parametrize("make", NETS)
+def test_a_network_of(make: Callable[[], Net], way: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    net, images = make().eval(), torch.randn(3, 3, SIZE, SIZE)
+    try:
+        forward = built(net, tmp_path / "net.pt2", "bf16" if way == "bf16" else "fp32", way == "portable")
+    except DeploybenchError as error:
+        assert way == "bf16"
+        pytest.skip(str(error)) if "avx512_bf16" in str(error) else pytest.fail(str(error))
+    with torch.inference_mode():
+        expected = net(images)
+        for count in (1, 3, 1):  # again: borders must still be zero
+            found = forward(images[:count])
+            assert found.shape == (count, 5)
+            far = (found - expected[:count]).abs().max() / expected.abs().max()
+            assert far < (0.03 if way == "bf16" else 2e-6), far
+
+
+def test_threads_share_the_work_without_a_race(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    net, images = concatenations().eval(), torch.randn(1, 3, SIZE, SIZE)
+    forward = built(net, tmp_path / "net.pt2")
+    threads = torch.get_num_threads()
+    try:
+        with torch.inference_mode():
+            expected = net(images)
+            answers = []
+            for count in (1, 2, 3, 7):
+                torch.set_num_threads(count)
+                answers += [forward(images) for _ in range(50)]
+    finally:
+        torch.set_num_threads(threads)
+    assert (answers[0] - expected).abs().max() < 1e-5
+    assert all(torch.equal(answer, answers[0]) for answer in answers), "a sum is made by one thread, in one order"
+
+
+def test_two_networks_in_one_process_keep_their_weights(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    nets = [residuals().eval(), residuals().eval()]
+    loaded = [built(net, tmp_path / f"{number}.pt2") for number, net in enumerate(nets)]
+    images = torch.randn(1, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        for net, forward in zip(nets, loaded, strict=True):
+            assert (forward(images) - net(images)).abs().max() < 1e-5
+
+
+def test_an_input_of_another_size_is_refused(tmp_path: Path) -> None:
+    forward = built(odd_shapes().eval(), tmp_path / "net.pt2")
+    for images in (torch.zeros(1, 3, SIZE, SIZE + 1), torch.zeros(1, 3, SIZE, SIZE).half(), torch.zeros(3, SIZE, SIZE)):
+        with pytest.raises(RuntimeError), torch.inference_mode():
+            forward(images)
+
+
+@pytest.mark.parametrize(("net", "words"), [
+    (Net(lambda n, x: n.head(n.a(x)), a=nn.Conv2d(3, 4, 3, dilation=2), head=head(4)), "dilated"),
+    (Net(lambda n, x: n.head(torch.erfinv(n.a(x).tanh())), a=nn.Conv2d(3, 4, 3), head=head(4)), "aten.tanh.default"),
+    (Net(lambda n, x: n.head(n.a(x).roll(1, 2)), a=nn.Conv2d(3, 4, 3), head=head(4)), "direct route"),
+])  # fmt: skip
+def test_what_it_does_not_know_is_named(net: Net, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DeploybenchError, match=words):
+        built(net.eval(), tmp_path / "net.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_transformer_is_one_line(tmp_path: Path) -> None:
+    done = python(
+        "generate", "--models", "vit_b_32", "--routes", "direct", "--weights", "random", "--artifacts", tmp_path
+    )
+    one_line_error(done, 1, "vit_b_32", "direct route")
+    assert not list(tmp_path.iterdir())
