@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from deploybench import stats
@@ -37,6 +38,10 @@ def test_quantile(values: list[float], q: float, expected: float) -> None:
         ([1.0] * 5, 5, (False, False)),  # ten calls are needed to see steadiness
         ([1.0] * 15, 5, (True, True)),
         ([1.0] * 3, 1, (True, False)),
+        ([float(2**i) for i in range(29)], 10, (False, False)),
+        ([1.0] * 14, 15, (False, False)),  # steady, but fewer than asked for
+        ([95.0] * 5 + [100.0] * 5, 10, (False, False)),  # 5 % is of the five before: 5 > 4.75
+        ([9.0] * 5 + [1.0] * 10, 10, (True, True)),  # only the last ten count
     ],
 )
 def test_warm_up_ends(calls: list[float], least: int, expected: tuple[bool, bool]) -> None:
@@ -51,6 +56,7 @@ def test_warm_up_ends(calls: list[float], least: int, expected: tuple[bool, bool
         ([9.0, 1.0, 9.0, 9.0, 9.0] + [1.0] * 20, 6),  # call 2 was luck: the median of five from it on is 9
         ([9.0, 1.09] + [1.0] * 10, 2),  # within 10 %
         ([9.0, 1.11] + [1.0] * 10, 3),
+        ([1.15] * 6 + [1.0] * 6, 7),  # the bound is that of the second half, 1.1; of all calls it would be 1.18
     ],
 )
 def test_steady_from_call(calls: list[float], expected: int) -> None:
@@ -94,6 +100,15 @@ def test_medians_of_turns() -> None:
     assert stats.medians_of_turns([1.0, 5.0, 2.0, 7.0, 9.0], [3, 2]) == [2.0, 8.0]
 
 
+def test_only_rounds_that_both_have_are_compared() -> None:
+    def runs(medians: dict[int, float]) -> list[dict[str, Any]]:
+        return [{"round": n, "run_seconds": [second], "turn_calls": [1]} for n, second in medians.items()]
+
+    ratio = stats.between(runs({0: 8.0, 1: 2.0, 2: 4.0}), runs({3: 9.0, 2: 2.0, 1: 1.0}))
+    assert ratio is not None
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
+
+
 def test_speedup_needs_two_rounds() -> None:
     assert stats.speedup([[1.0]], [[1.0]]) is None
 
@@ -111,7 +126,16 @@ def test_equal_runners_are_rarely_called_different(rounds: int, noise: float) ->
     assert alarms <= 15  # 7.5 of 150 expected at 5 %; 15 has probability 0.7 %
 
 
+def test_the_interval_leaves_out_less_where_rounds_are_few() -> None:
+    assert stats.tail(6) == pytest.approx(
+        0.00243, abs=5e-6
+    )  # Phi(-sqrt(6/5) * 2.571) = Phi(-2.816), from a table of Phi
+    assert stats.tail(2) < 1e-9  # Phi(-17.97): the whole range
+    assert stats.tail(100_000) == pytest.approx(0.025, rel=1e-3)
+
+
 def test_student_t() -> None:
     assert stats.student_t_975(5) == 2.571
+    assert stats.student_t_975(11) == pytest.approx(2.201, rel=2e-3)
     assert stats.student_t_975(30) == pytest.approx(2.042, rel=2e-3)
     assert stats.student_t_975(1000) == pytest.approx(1.962, rel=1e-3)
