@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -108,8 +109,29 @@ def test_the_documents_name_only_what_there_is() -> None:
                 assert f"def {session}(" in noxfile, f"{page.name}: nox -s {session}"
         for verb in re.findall(r"(?:^|`)deploybench ([a-z]+)", text, re.MULTILINE):
             assert verb in cli.VERBS, f"{page.name}: deploybench {verb}"
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
-            assert (page.parent / target).exists(), f"{page.name}: links to {target}"
+        for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", text):
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.name}: links to {target}"
+            assert not anchor or anchor in anchors(linked), f"{page.name}: links to {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings of `page`."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_documents_name_only_flags_that_there_are() -> None:
+    flags = {}
+    for verb, (module, _, _) in cli.VERBS.items():
+        parser = cli.Parser()
+        importlib.import_module(f"deploybench.{module}").add_arguments(parser)
+        flags[verb] = set(parser._option_string_actions)
+    typed = re.compile(rf"(?:deploybench|nox -s) (?:py_)?({'|'.join(flags)}) ([^`\n]*)")
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
+        for verb, line in typed.findall(page.read_text(encoding="utf-8")):
+            for flag in re.findall(r"--[a-z][a-z-]*", line.partition("#")[0]):
+                assert flag in flags[verb], f"{page.name}: {verb} {flag}"
 
 
 def test_a_version_stands_in_one_place() -> None:
