@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+import zlib
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from deploybench import models
@@ -39,6 +42,7 @@ def test_select(patterns: list[str], expected: list[str]) -> None:
 
 def test_sets() -> None:
     assert len(models.select(["article"])) == len(models.ARTICLE) == 32
+    assert [model.name for model in models.select(["panel"])] == models.PANEL
     assert [model.name for model in models.select(["all"])] == models.names()
 
 
@@ -68,12 +72,33 @@ def test_random_weights_exercise_every_part() -> None:
                 assert tensor.std() > 0, f"{name} {key}"
 
 
+def test_random_weights_are_scaled_by_powers_of_two() -> None:
+    """The last bit of a sum, which differs between machines, must not reach the weights."""
+    module, _ = weights_of.build(models.find("mobilenet_v3_small"), weights_of.Source("random", "seed 0"), 224)
+    for key, name, low, high in (
+        ("classifier.3.weight", "classifier.3.weight", -((6 / 1024) ** 0.5), (6 / 1024) ** 0.5),
+        ("features.0.1.running_var", "variance 0", 0.5, 1.5),
+    ):
+        generator = numpy.random.Generator(numpy.random.PCG64([0, zlib.crc32(name.encode())]))
+        drawn = low + (high - low) * generator.random(dtype=numpy.float32)
+        scale = float(module.state_dict()[key].flatten()[0]) / drawn
+        assert scale == pytest.approx(2.0 ** round(math.log2(scale)), rel=1e-5), key
+    with torch.inference_mode():
+        logits = module(torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+    assert 2 / 2**0.5 <= logits.std() <= 2 * 2**0.5, "about 2, but for the rounding"
+
+
+def test_vit_is_built_for_the_size_of_its_images() -> None:
+    assert models.construct(models.find("vit_b_32"), 384).image_size == 384
+
+
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_training_heads_are_gone_and_scripting_gives_one_tensor(name: str) -> None:
     model = models.find(name)
     crop = models.preprocessing(model).crop
     module, _ = weights_of.build(model, weights_of.Source("random", "seed 0"), crop)
     assert not [key for key in module.state_dict() if "aux" in key.lower()]
+    assert next(module.children()).transform_input, "as torchvision builds it for its ImageNet weights"
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch on TorchScript's deprecation, torchvision on the tuple
         output = torch.jit.script(module)(torch.zeros(1, 3, crop, crop))
@@ -94,6 +119,8 @@ def test_a_state_dict_goes_in_and_one_that_does_not_fit_is_refused(tmp_path: Pat
         DeploybenchError, match=r"good.pth: does not fit the model: missing .*unexpected|missing .*; \d+ more"
     ):
         weights_of.load(tmp_path / "good.pth", torchvision.models.resnet18(weights=None))
+    with pytest.raises(DeploybenchError, match=r"classifier.1.bias is \[1000\], the model's \[10\]; give"):
+        weights_of.load(tmp_path / "good.pth", torchvision.models.squeezenet1_1(weights=None, num_classes=10))
 
 
 def test_old_densenet_keys_are_renamed(tmp_path: Path) -> None:
