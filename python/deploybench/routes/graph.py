@@ -72,18 +72,22 @@ def fold_batch_norm(graph: fx.GraphModule) -> None:
     """Into the convolution before it; where there is none, as scale * x + shift: oneDNN Graph knows batch norm at fp32 only."""
     for node in _calls(graph, aten._native_batch_norm_legit_no_training.default):
         source, weight, bias, mean, variance, _, epsilon = node.args
-        values = [_value(graph, one) for one in (weight, bias, mean, variance)]
         users = list(node.users)
         if any(user.args[1] != 0 for user in users if user.users):
             continue
-        gamma, beta, mu, sigma = values
+        mu, sigma = _value(graph, mean), _value(graph, variance)
+        gamma = torch.ones_like(mu) if weight is None else _value(graph, weight)  # None: affine=False
+        beta = torch.zeros_like(mu) if bias is None else _value(graph, bias)
         scale = gamma / torch.sqrt(sigma + epsilon)
         shift = beta - mu * scale
         if _is_own_convolution(graph, source):
             _scale_convolution(graph, source, scale, shift)
             replacement = source
         else:
-            constants = [_constant(graph, node, value.reshape(1, -1, 1, 1)) for value in (scale, shift)]
+            channels = [1, -1] + [1] * (
+                node.meta["val"][0].ndim - 2
+            )  # [N, C] after a linear layer, or with any axes more
+            constants = [_constant(graph, node, value.reshape(channels)) for value in (scale, shift)]
             with graph.graph.inserting_before(node):
                 product = _insert(graph, aten.mul.Tensor, (source, constants[0]))
                 replacement = _insert(graph, aten.add.Tensor, (product, constants[1]))
