@@ -17,7 +17,7 @@ from bad_input import (
     refused,
 )
 from conftest import native, one_line_error, python
-from deploybench import paths
+from deploybench import paths, record
 
 ALL, WORKERS, INFERS = (WORKER, BENCH, INFER, CPP_INFER), (WORKER, BENCH), (INFER, CPP_INFER)
 # what is typed behind --artifact and --input, the programs that know the flag, words
@@ -60,6 +60,9 @@ FLAGS: list[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     (("--top-k", str(CLASSES + 1)), INFERS, ("--top-k", str(CLASSES))),
     (("--top-k", str(10**30)), INFERS, ("--top-k",)),
     (("--top-k", "all"), INFERS, ("--top-k",)),
+    (("--route", "rocket"), WORKERS, ("rocket", "script")),
+    (("--bind",), WORKERS, ("--bind",)),
+    *(((f"--{name.replace('_', '-')}", "yes"), WORKERS, (name.replace("_", "-"), "yes", *values)) for name, values in record.KNOBS.items()),
 ]  # fmt: skip
 
 
