@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
-from deploybench import library_paths, models, paths, record, report, rounds
+from deploybench import library_paths, models, paths, record, report, rounds, tensor_file
 from deploybench.cases import Case
 
 SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
@@ -78,54 +79,79 @@ def test_the_table_fits_a_terminal_and_tells_all(finished: tuple[Path, str]) -> 
     assert "| cpp/script" in next(folder.glob("*.md")).read_text(encoding="utf-8")
 
 
+def a_run(runner: str, number: int, seconds: list[float], model: str = "m", **more: Any) -> dict[str, Any]:
+    """Round `number` of `runner`, a turn of three calls. What else a table shows differs from round to round."""
+    return {
+        "model": model, "runner": runner, "round": number, "run_seconds": seconds, "turn_calls": [3], "batch_size": 4,
+        "warmup_seconds": [(1.0, 3.0, 2.0)[number]], "load_seconds": (0.2, 0.25, 0.9)[number],
+        "cold_start_seconds": (1.5, 4.0, 2.5)[number], "peak_rss_bytes": (100, 300, 200)[number] * 1_000_000,
+        "artifact_bytes": 5_000_000, "parity": {"ok": True, "reason": ""}, **more,
+    }  # fmt: skip
+
+
 def test_numbers_in_the_table_come_from_the_raw_calls() -> None:
-    """By hand: three rounds; the candidate takes half of eager's time in each."""
+    """By hand: three rounds; the candidate takes half of eager's time in each.
 
-    def run(runner: str, round: int, seconds: list[float]) -> dict[str, Any]:
-        return {
-            "model": "m", "runner": runner, "round": round, "run_seconds": seconds, "warmup_seconds": [1.0], "load_seconds": 0.25,
-            "cold_start_seconds": 1.5, "turn_calls": [3], "batch_size": 4, "peak_rss_bytes": 300_000_000, "artifact_bytes": 5_000_000,
-            "parity": {"ok": True, "reason": ""},
-        }  # fmt: skip
-
-    runs = [run("python/eager", n, [0.2, 0.2, 0.4]) for n in range(3)] + [
-        run("cpp/script", n, [0.1, 0.1, 0.2]) for n in range(3)
+    Eager's nine calls, sorted: 0.1 0.1 0.1 0.2 0.2 0.2 0.3 0.5 0.9. The 90 % quantile lies at position 7.2, which is
+    0.5 + 0.2 * 0.4 = 0.58; that of 99 % at 7.92, 0.868. 4 images in 0.2 s are 20 a second.
+    """
+    calls = [[0.1, 0.2, 0.9], [0.1, 0.2, 0.5], [0.1, 0.2, 0.3]]
+    runs = [a_run("python/eager", n, seconds) for n, seconds in enumerate(calls)]
+    runs += [a_run("cpp/script", n, [second / 2 for second in seconds]) for n, seconds in enumerate(calls)]
+    config = {"runners": ["python/eager", "cpp/script"], "batch_size": 4, "device": "cpu", "threads": 1}
+    cells = [line.split() for line in report.model_table({"config": config, "runs": runs}, "m").splitlines()[3:]]
+    rest = ["250", "2000", "2500", "2", "300", "5.00"]  # medians of the rounds; the largest RSS
+    assert cells == [
+        ["python/eager", "200.0", "580", "868", "20.0", *rest, "1", "baseline"],
+        ["cpp/script", "100.0", "290", "434", "40.0", *rest, "2.00", "2.00-2.00"],
     ]
-    results = {
-        "config": {"runners": ["python/eager", "cpp/script"], "batch_size": 4, "device": "cpu", "threads": 1},
-        "runs": runs,
+
+
+def test_the_best_of_ours_against_the_best_peer() -> None:
+    """By hand: 0.1 / 0.2 s of one model, 0.4 / 0.2 s of the other; what is not equal to eager is no best."""
+    times = {
+        "a": {"cpp/fused": 0.1, "cpp/script": 0.3, "python/openvino": 0.2, "python/onnxruntime": 0.4},
+        "b": {"cpp/fused": 0.6, "cpp/script": 0.4, "python/openvino": 0.9, "python/onnxruntime": 0.2},
     }
-    cells = [line.split() for line in report.model_table(results, "m").splitlines()[3:]]
-    assert cells[0] == [
-        "python/eager",
-        "200.0",
-        "400",
-        "400",
-        "20.0",
-        "250",
-        "1000",
-        "1500",
-        "2",
-        "300",
-        "5.00",
-        "1",
-        "baseline",
+    wrong = {"parity": {"ok": False, "reason": "another top 5 than eager's"}}
+    runs = [
+        a_run(runner, n, [seconds] * 3, model)
+        for model, row in times.items()
+        for runner, seconds in row.items()
+        for n in range(3)
     ]
-    assert cells[1] == [
-        "cpp/script",
-        "100.0",
-        "200",
-        "200",
-        "40.0",
-        "250",
-        "1000",
-        "1500",
-        "2",
-        "300",
-        "5.00",
-        "2.00",
-        "2.00-2.00",
+    runs += [a_run("cpp/aoti", n, [0.001] * 3, "a", **wrong) for n in range(3)]
+    runs += [a_run("python/eager", n, [0.001] * 3, "a") for n in range(3)]  # neither C++ nor a peer
+    lines = report.peers_table({"runs": runs}).splitlines()
+    assert [line.split() for line in lines if line.startswith(("a ", "b "))] == [
+        ["a", "fp32", "fused", "100.0", "openvino", "200.0", "0.50", "0.50-0.50"],
+        ["b", "fp32", "script", "400.0", "onnxruntime", "200.0", "2.00", "2.00-2.00"],
     ]
+    assert lines[-1] == "fp32: geometric mean 1.00 over 2 models, the largest 2.00"
+
+
+def test_what_a_run_is_held_to(tmp_path: Path) -> None:
+    """Beside its last output: the others, within 0.001 of the largest logit, here 10, and the bytes it was fed."""
+    logits = numpy.array([[10, 1, 2, 3, 4, 5, 6]], numpy.float32)
+    output, reference = tmp_path / "output.npy", tmp_path / "reference.npy"
+    sound = {
+        "precision": "fp32", "device": "cpu", "output_drift": 0.0, "output_finite": True, "input_crc32": "00c0ffee",
+    }  # fmt: skip
+
+    def verdict(runner: str, found: numpy.ndarray, **more: object) -> Any:
+        tensor_file.write_array(output, found)
+        line: dict[str, Any] = {**sound, **more}
+        rounds.compare_with(line, output, reference, runner)
+        return line["parity"] and line["parity"]["reason"]
+
+    assert verdict("cpp/script", logits) is None, "before eager's there is nothing to compare with"
+    assert verdict("python/eager", logits) == verdict("cpp/script", logits) == ""
+    assert verdict("cpp/script", logits[:, ::-1].copy()) == "another top 5 than eager's"
+    assert verdict("cpp/script", logits, output_drift=0.009) == ""
+    assert verdict("cpp/script", logits, output_drift=0.011) == "outputs of the timed runs differ by up to 1.1e-02"
+    assert "NaN" in verdict("cpp/script", logits, output_finite=False)
+    assert "not eager's" in verdict("cpp/script", logits, input_crc32="00c0ffef")
+    assert verdict("python/eager", logits[:, ::-1].copy()) == "another top 5 than eager's", "the reference is the first"
 
 
 def test_no_parity_no_number(artifact: Artifact, artifacts: Path, tmp_path: Path) -> None:
@@ -244,10 +270,10 @@ def test_workers_that_memory_does_not_hold_together_go_in_groups(
     case = Case(
         models.find("resnet18"), {("eager", "fp32"): file, ("script", "fp32"): file}, {("trace", "fp32"): "no"}, file
     )
-    runners = ["python/eager", "python/script", "python/trace", "cpp/script"]
+    runners = ["python/eager", "python/script", "python/trace", "cpp/script", "cpp/script#2"]
     each = rounds.WORKER_BYTES + rounds.COPIES * 1000
     monkeypatch.setattr(record, "available_memory", lambda: int(2.1 * each / rounds.MEMORY_SHARE))
-    assert rounds._groups(case, runners) == [["python/eager", "python/script", "python/trace"], ["cpp/script"]]
+    assert rounds._groups(case, runners) == [runners[:3], runners[3:]], "a trace that failed needs none"
     monkeypatch.setattr(record, "available_memory", lambda: 0)
     assert rounds._groups(case, runners) == [[runner] for runner in runners]
 
