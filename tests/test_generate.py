@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -18,7 +19,7 @@ from conftest import Artifact, native, one_line_error, python
 from deploybench import artifact as artifacts_module
 from deploybench import models, options, weights
 from deploybench.generate import attempt
-from deploybench.job import Job
+from deploybench.job import Job, fingerprint
 from PIL import Image
 
 # torch's DeprecationWarning on TorchScript, which docs/troubleshooting.md explains
@@ -125,6 +126,41 @@ def test_up_to_date_is_left_alone_and_what_changed_is_made_again(tmp_path: Path)
         assert attempt(changed).made
     first.job.path.write_bytes(first.job.path.read_bytes()[:1000])  # broken: made again
     assert attempt(job("squeezenet1_1", tmp_path)).made
+
+
+def test_whatever_changes_an_artifact_changes_its_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights_file, labels, source = (tmp_path / name for name in ("w.pth", "labels.txt", "changing.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    named = job("squeezenet1_1", tmp_path)
+    found = [fingerprint(named)]
+    for second, content in enumerate(("one", "two")):
+        for file in (weights_file, labels, source):
+            file.write_text(content)
+            os.utime(file, (second, second))
+        found += [
+            fingerprint(changed)
+            for changed in (
+                dataclasses.replace(named, weights=str(weights_file)),
+                dataclasses.replace(named, overrides=options.Overrides(labels_file=labels)),
+                dataclasses.replace(named, model=models.find("changing:net")),
+            )
+        ]
+    found += [
+        fingerprint(changed)
+        for changed in (
+            dataclasses.replace(named, model=models.find("squeezenet1_0")),
+            dataclasses.replace(named, kind="trace"),
+            dataclasses.replace(named, precision="bf16"),
+            dataclasses.replace(named, device="cuda"),
+            dataclasses.replace(named, memory_format="channels_last"),
+            dataclasses.replace(named, portable=True),
+            dataclasses.replace(named, batches=(1, 8)),
+            dataclasses.replace(named, overrides=options.Overrides(mean=(0, 0, 0))),
+            dataclasses.replace(named, overrides=options.Overrides(std=(1, 1, 1))),
+        )
+    ]
+    assert len(set(found)) == len(found)
+    assert fingerprint(dataclasses.replace(named, force=True)) == found[0], "how it was asked for is no part of it"
 
 
 def test_one_model_that_fails_does_not_stop_the_others(tmp_path: Path, own: dict[str, object]) -> None:
