@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy
 import pytest
+from bad_input import Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
 from deploybench import library_paths, models, paths, record, report, rounds, tensor_file
 from deploybench.cases import Case
@@ -248,6 +249,42 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
     assert sorted((run["runner"], run["round"]) for run in whole["runs"]) == [
         (runner, round) for runner in ("python/eager", "python/script") for round in (0, 1)
     ]
+
+
+def test_a_round_with_a_failure_is_measured_again(finished: tuple[Path, str], tmp_path: Path) -> None:
+    results = results_in(finished[0])
+    first = results["runs"][1]
+    assert (first["round"], first["runner"]) == (0, "python/script")
+    failed = record.failure("python", None, "out_of_memory", "killed")
+    results["runs"][1] = {**failed, **{key: first[key] for key in ("model", "round", "runner")}}
+    file = tmp_path / "results.json"
+    record.save(file, {**results, "complete": False})
+    done = python("bench", "--resume", file)
+    assert done.returncode == 0, done.stderr
+    whole = record.load(file)["runs"]
+    assert sorted((run["round"], run["runner"]) for run in whole) == sorted(
+        (run["round"], run["runner"]) for run in results["runs"]
+    ), "each once"
+    assert all(run["parity"]["ok"] for run in whole)
+    assert [run for run in whole if run["round"] == 1] == results["runs"][3:], "a whole round stays"
+    assert not [run for run in whole if run["round"] == 0 and run in results["runs"]], "one with a failure does not"
+
+
+def test_turns_and_rounds_alternate(
+    artifact: Artifact, artifacts: Path, here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two rounds of two turns, ABBA BAAB, read off the driver while the real workers run."""
+    artifact("squeezenet1_1", "eager")
+    order, turn = [], rounds.Worker.turn
+
+    def listed(worker: rounds.Worker) -> None:
+        order.append(worker.runner.removeprefix("python/"))
+        turn(worker)
+
+    monkeypatch.setattr(rounds.Worker, "turn", listed)
+    done = here("bench", *SHORT, "--runtimes", "python", "--artifacts", artifacts, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert order == ["eager", "script", "script", "eager", "script", "eager", "eager", "script"]
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])

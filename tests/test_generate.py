@@ -30,17 +30,19 @@ import torch
 
 
 class Net(torch.nn.Module):
-    def __init__(self, classes=3, fixed=False, wrong=False):
+    def __init__(self, classes=3, fixed=False, wrong=False, traced=False):
         super().__init__()
         self.convolution = torch.nn.Conv2d(3, 4, 3)
         self.norm = torch.nn.BatchNorm2d(4)
         self.linear = torch.nn.Linear(4, classes)
-        self.fixed, self.wrong = fixed, wrong
+        self.fixed, self.wrong, self.traced = fixed, wrong, traced
 
     def forward(self, x):
         x = self.norm(self.convolution(x)).mean([2, 3])
         if self.fixed:
             x = x.reshape(1, 4)
+        if self.traced:
+            x = x.reshape(int(x.shape[0]), 4)
         if self.wrong and torch.jit.is_scripting():
             x = x + 0.01
         return self.linear(x)
@@ -163,6 +165,26 @@ def test_whatever_changes_an_artifact_changes_its_fingerprint(tmp_path: Path, mo
     assert fingerprint(dataclasses.replace(named, force=True)) == found[0], "how it was asked for is no part of it"
 
 
+def test_precision_and_memory_format_are_in_the_file(tmp_path: Path) -> None:
+    """That it answers as eager does says nothing of this: the file could hold fp32 all the same."""
+    for more, dtype, channels_last in (
+        ({}, torch.float32, False),
+        ({"precision": "bf16"}, torch.bfloat16, False),
+        ({"memory_format": "channels_last"}, torch.float32, True),
+    ):
+        made = attempt(job("squeezenet1_1", tmp_path, "trace", **more))
+        assert made.error == ""
+        weights_in = torch.jit.load(made.job.path).state_dict().values()
+        assert {tensor.dtype for tensor in weights_in} == {dtype}
+        kernels = [tensor for tensor in weights_in if tensor.ndim == 4 and tensor.shape[-1] == 3]
+        assert {tensor.is_contiguous(memory_format=torch.channels_last) for tensor in kernels} == {channels_last}
+        about = artifacts_module.read_metadata(made.job.path)
+        assert about.memory_format == ("channels_last" if channels_last else "contiguous")
+    frozen = [attempt(job("squeezenet1_1", tmp_path, "frozen", precision=name)) for name in ("fp32", "bf16")]
+    assert [made.error for made in frozen] == ["", ""]
+    assert 0.45 < frozen[1].bytes / frozen[0].bytes < 0.6, "two bytes a weight instead of four"
+
+
 def test_one_model_that_fails_does_not_stop_the_others(tmp_path: Path, own: dict[str, object]) -> None:
     out = tmp_path / "out"
     done = python(
@@ -206,8 +228,11 @@ def test_labels_of_an_own_model(tmp_path: Path, own: dict[str, object]) -> None:
         assert artifacts_module.read_metadata(tmp_path / f"{model}.script-fp32-cpu.ts").labels == expected
     photo = tmp_path / "photo.png"
     Image.fromarray(numpy.zeros((40, 50, 3), numpy.uint8)).save(photo)
-    shown = python("infer", "--artifact", tmp_path / "small.script-fp32-cpu.ts", photo, "--top-k", 3, "--labels", names)
-    assert sorted(line.split()[1] for line in shown.stdout.splitlines()) == ["bird", "cat", "dog"]
+    file, others = tmp_path / "small.script-fp32-cpu.ts", tmp_path / "others.txt"
+    others.write_text("Katze\nHund\nVogel\n")
+    for labels, expected in (([], ["bird", "cat", "dog"]), (["--labels", others], ["Hund", "Katze", "Vogel"])):
+        shown = python("infer", "--artifact", file, photo, "--top-k", 3, *labels)
+        assert sorted(line.split()[1] for line in shown.stdout.splitlines()) == expected
 
 
 def test_leftovers_of_killed_runs_are_swept(tmp_path: Path) -> None:
@@ -266,8 +291,9 @@ def test_pretrained_weights_are_downloaded_once(tmp_path: Path, monkeypatch: pyt
     torch.testing.assert_close(dict(found), dict(source.state_dict()), rtol=0, atol=0)
 
 
-def test_a_traced_model_of_one_batch_says_so(tmp_path: Path, own: dict[str, object]) -> None:
-    (tmp_path / "one.py").write_text("from mine import Net\n\n\ndef one():\n    return Net(1000, fixed=True)\n")
+@pytest.mark.parametrize("how", ["fixed", "traced"])  # the model itself takes one image only, or its recorded run does
+def test_a_traced_model_of_one_batch_says_so(how: str, tmp_path: Path, own: dict[str, object]) -> None:
+    (tmp_path / "one.py").write_text(f"from mine import Net\n\n\ndef one():\n    return Net(1000, {how}=True)\n")
     done = python(
         "generate", "--model", "one:one", "--routes", "trace", "--weights", "random", "--out", tmp_path, **own
     )

@@ -12,6 +12,7 @@ import numpy
 import pytest
 from conftest import PHOTOS, SHARED, Artifact, native, python
 from deploybench import parity, paths, tensor_file
+from deploybench import record as record_module
 
 # A family each, and all that fail in C++ in the best public table: densenet, googlenet, inception_v3, squeezenet.
 ARCHITECTURES = [
@@ -172,6 +173,25 @@ def test_twins_make_the_same_noise(artifact: Artifact) -> None:
         for seed in (0, 12345678901)
     }
     assert crcs["python", 0] == crcs["cpp", 0] != crcs["python", 12345678901] == crcs["cpp", 12345678901]
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_knobs_are_in_the_record_and_denormals_go(runtime: str, tmp_path: Path) -> None:
+    """A model whose answers are denormal, below 1e-38, which `--flush-denormal on` makes zero."""
+    (tmp_path / "tiny.py").write_text(
+        "import torch\n\n\nclass Tiny(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return x.mean((2, 3)) * 1e-30 * 1e-9\n\n\ndef tiny():\n    return Tiny()\n"
+    )
+    more = {"env": {"PYTHONPATH": f"{paths.ROOT / 'python'}:{tmp_path}"}}
+    done = python("generate", "--model", "tiny:tiny", "--weights", "random", "--crop", 32, "--out", tmp_path, **more)
+    assert done.returncode == 0, done.stderr
+    file, output = tmp_path / "tiny.script-fp32-cpu.ts", tmp_path / "output.npy"
+    for position, flushed in ((0, False), (1, True)):  # the default, and another value of each knob
+        chosen = {name: values[position] for name, values in record_module.KNOBS.items()}
+        flags = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", value)]
+        record = measured(runtime, "--artifact", file, "--output", output, *flags, *FEW)
+        assert {name: record[name] for name in chosen} == chosen
+        assert (tensor_file.read_array(output) == 0).all() == flushed
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
