@@ -61,7 +61,9 @@ const Route& choose_route(const std::string& path, const Metadata& metadata, con
 }
 
 void check_machine(const std::string& path, const Metadata& metadata, const std::string& torch_version) {
-  if (metadata.built_for_cpu.empty()) return;
+  const bool compiled =
+      std::ranges::any_of(routes, [&](const Route& route) { return route.kind == metadata.route && route.package; });
+  if (!compiled) return;
   const std::string again = generate(metadata, metadata.route) + " with --force";
   const std::vector<std::string> have = cpu_flags();
   std::string missing;

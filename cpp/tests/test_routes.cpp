@@ -25,6 +25,7 @@ TEST(routes, a_file_is_run_by_the_first_route_of_its_kind) {
   CHECK(choose_route("a.ts", of("frozen"), "").name == "frozen");
   CHECK(choose_route("a.ts", of("frozen"), "fused").name == "fused");
   CHECK(choose_route("a.pt2", of("aoti"), "aoti").name == "aoti");
+  CHECK(choose_route("a.pt2", of("direct"), "").name == "direct");
 }
 
 TEST(routes, what_does_not_fit_is_refused) {
@@ -40,8 +41,9 @@ TEST(routes, what_does_not_fit_is_refused) {
 }
 
 TEST(routes, compiled_code_needs_its_cpu_and_its_torch) {
+  check_machine("a.ts", of("frozen"), "1.0");  // nothing compiled, nothing to check
   Metadata metadata = of("aoti");
-  check_machine("a.pt2", metadata, "1.0");  // nothing compiled, nothing to check
+  CHECK_THROWS(check_machine("a.pt2", metadata, "1.0"), "compiled for torch 2.13.0+cpu, this is LibTorch 1.0");
   metadata.built_for_cpu = deploybench::cpu_flags();
   metadata.built_for_cpu.resize(std::min<std::size_t>(metadata.built_for_cpu.size(), 1));
   check_machine("a.pt2", metadata, "2.13.1");
