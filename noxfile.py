@@ -76,9 +76,9 @@ def program(environment: str, name: str) -> str:
     return shutil.which(name) or name
 
 
-def deploybench(session: nox.Session, *arguments: str, environment: str = "python") -> None:
+def deploybench(session: nox.Session, *arguments: str, environment: str = "python", codes: tuple[int, ...] = (0,)) -> None:
     """Runs a verb."""
-    session.run(program(environment, "python"), "-m", "deploybench", *arguments, external=True)
+    session.run(program(environment, "python"), "-m", "deploybench", *arguments, external=True, success_codes=codes)
 
 
 def ask(environment: str, code: str) -> str:
@@ -204,9 +204,10 @@ PANEL = "cpp/fused,cpp/aoti,cpp/direct,python/onnxruntime,python/openvino,cpp/fu
 
 @job("python", "cpp")
 def panel(session: nox.Session) -> None:
-    """Compare the best of C++ with ONNX Runtime and OpenVINO on 15 models (an hour or more)."""
+    """Compare the best of C++ with ONNX Runtime and OpenVINO on 15 models (half an hour)."""
     build(session)
-    deploybench(session, "bench", "--models", "panel", "--runners", PANEL, *session.posargs)
+    # 1: a runner could not run, which its row says; direct is not for the two transformers of the panel
+    deploybench(session, "bench", "--models", "panel", "--runners", PANEL, *session.posargs, codes=(0, 1))
 
 
 @job("python")

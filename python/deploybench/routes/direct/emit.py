@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from deploybench.routes.direct.layout import Layout
-from deploybench.routes.direct.operation import Operation, Value, unknown
+from deploybench.routes.direct.operation import Operation, Value
 
 STAY_BYTES = 256 << 10  # weights above are read once a call and pixels many times, below the other way round
 
@@ -182,11 +182,11 @@ def _convolution(text: Program, operation: Operation) -> None:
         depth = padded
     together = layout.pixel(src) == depth and not operation.before  # the pixels of a row are one run
     runs, run = (1, kw * depth) if together else (kw, depth)
-    if machine.precision == "bf16" and run % 2:
-        what = (
-            f"a convolution of {src.channels} channels in groups of {depth} at bf16, which multiplies pairs of channels"
-        )
-        raise unknown(what)
+    own = depth
+    if machine.precision == "bf16" and run % 2:  # pairs of channels: one more, the next pixel's, with a weight of zero
+        depth += 1
+        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, 1))
+        runs, run = kw, depth
     nv, mr, tiles = tiling(columns, -(-per_group // machine.lanes), kh * kw * depth, machine)
     vectors = -(-per_group // machine.lanes)
     panels = -(-vectors // nv)
@@ -196,7 +196,7 @@ def _convolution(text: Program, operation: Operation) -> None:
     body = _constants(
         KH=kh, RUNS=runs, RUN=run, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
         A_PIX=depth if operation.before else operation.stride[0] * distances["IN_PIX"],
-        IC=depth, OC=per_group, GROUPS=groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
+        IC=own, OC=per_group, GROUPS=groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
         ROWS=1 if flat else out.height, TILES=tiles, MR=mr, LONG=columns - tiles * (mr - 1),
         PANELS=panels, NV=nv, LAST_NV=last, TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes,
         WEIGHTS_STAY=packed.numel() * element_bytes > STAY_BYTES and not operation.before,

@@ -299,6 +299,7 @@ HANDLERS: dict[Any, Callable[[Reader, fx.Node], None]] = {
     aten.gelu.default: _activation("Gelu"),
     aten.clamp.default: _clamp,
     aten.hardtanh.default: _clamp,
+    aten.relu6.default: _activation("Clamp:0.0:6.0"),
     aten.add.Tensor: _arithmetic,
     aten.mul.Tensor: _arithmetic,
     aten.max_pool2d.default: _pool,
