@@ -76,7 +76,9 @@ def program(environment: str, name: str) -> str:
     return shutil.which(name) or name
 
 
-def deploybench(session: nox.Session, *arguments: str, environment: str = "python", codes: tuple[int, ...] = (0,)) -> None:
+def deploybench(
+    session: nox.Session, *arguments: str, environment: str = "python", codes: tuple[int, ...] = (0,)
+) -> None:
     """Runs a verb."""
     session.run(program(environment, "python"), "-m", "deploybench", *arguments, external=True, success_codes=codes)
 

@@ -34,6 +34,12 @@ class Net(nn.Module):
         return self.run(self, x)
 
 
+def answer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the last layer gives."""
+    logits: torch.Tensor = layer(x)
+    return logits
+
+
 def head(channels: int) -> nn.Module:
     """To five classes."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
@@ -66,7 +72,7 @@ def residuals() -> Net:
         b = F.relu(n.b(a) + a)
         c = F.silu(n.c(b)) + b
         d = n.shortcut(b) + c
-        return n.head(torch.sigmoid(d + a) + F.gelu(d))
+        return answer(n.head, torch.sigmoid(d + a) + F.gelu(d))
 
     layers = {name: conv(3 if name == "a" else 20, 20, 3, padding=1) for name in ("a", "b", "c")}
     return Net(run, **layers, shortcut=conv(20, 20, 1), head=head(20))
@@ -81,9 +87,10 @@ def concatenations() -> Net:
         wider = torch.cat([wide, F.relu(n.c(F.relu(n.norm(wide))))], 1)
         inner = torch.cat([n.d(wider), F.max_pool2d(wider, 3, 1, 1)], 1)
         outer = torch.cat([inner, a, x, a], 1)
-        return n.head(outer)
+        return answer(n.head, outer)
 
-    norm = conv(1, 22, 1)[1]
+    norm = nn.BatchNorm2d(22)
+    nn.init.uniform_(norm.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
     layers = {"a": conv(3, 12, 3, padding=1), "b": conv(12, 10, 1), "norm": norm, "c": conv(22, 8, 3, padding=1)}
     return Net(run, **layers, d=conv(30, 14, 1), head=head(14 + 30 + 12 + 3 + 12))
 
@@ -101,7 +108,7 @@ def mobile() -> Net:
         count, channels, height, width = both.shape
         mixed = both.view(count, 2, channels // 2, height, width).transpose(1, 2).reshape(both.shape)
         first, second = mixed.chunk(2, 1)
-        return n.head(torch.cat([first, n.grouped(second)], 1))
+        return answer(n.head, torch.cat([first, n.grouped(second)], 1))
 
     return Net(
         run, a=conv(3, 44, 3, stride=2, padding=1), deep=conv(44, 44, 3, padding=1, groups=44), down=nn.Conv2d(44, 10, 1),
@@ -118,7 +125,7 @@ def pools() -> Net:
         b = F.max_pool2d(a, 3, 2, ceil_mode=True)  # 10
         c = F.avg_pool2d(b, 3, 1, 1, count_include_pad=False) + F.avg_pool2d(b, 3, 1, 1)
         d = F.max_pool2d(c, 2, 2, 1)  # 6
-        return n.last(torch.flatten(d, 1))  # type: ignore[no-any-return]
+        return answer(n.last, torch.flatten(d, 1))
 
     return Net(run, a=conv(3, 18, 3, padding=1), last=nn.Linear(18 * 36, 5))
 
@@ -129,7 +136,7 @@ def norms() -> Net:
     def run(n: Any, x: torch.Tensor) -> torch.Tensor:
         a = n.norm(n.a(x).permute(0, 2, 3, 1))
         b = n.narrow(F.gelu(n.wide(a))).permute(0, 3, 1, 2) * n.scale.weight.reshape(-1, 1, 1)
-        return n.head(b + a.permute(0, 3, 1, 2) + 0.5)
+        return answer(n.head, b + a.permute(0, 3, 1, 2) + 0.5)
 
     scale = nn.Linear(20, 1, bias=False)
     return Net(run, a=conv(3, 20, 4, stride=4), norm=nn.LayerNorm(20), wide=nn.Linear(20, 80), narrow=nn.Linear(80, 20),

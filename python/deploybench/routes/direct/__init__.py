@@ -30,7 +30,7 @@ FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno"]
 def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
     """Writes the package of `module`, a graph of graph.specialise for the shape of `example`."""
     from torch import fx
-    from torch._inductor.package import package_aoti
+    from torch._inductor.package.package import package_aoti
 
     from deploybench.routes import inductor
     from deploybench.routes.direct import emit, layout, plan
@@ -89,7 +89,7 @@ def _run(folder: Path, *commands: list[str]) -> None:
     """All at a time. Raises the compiler's first error."""
     running = [subprocess.Popen(one, cwd=folder, stderr=subprocess.PIPE, text=True) for one in commands]
     said = [one.communicate()[1] for one in running]
-    for one, errors in zip(running, said, strict=True):
+    for command, one, errors in zip(commands, running, said, strict=True):
         if one.returncode:
-            first = next((line for line in errors.splitlines() if "error" in line), errors.strip()[:200])
-            raise DeploybenchError("runtime", f"cannot be compiled by {one.args[0]} ({first[:200]})")  # type: ignore[index]
+            first = next((line for line in errors.splitlines() if "error" in line), errors.strip())
+            raise DeploybenchError("runtime", f"cannot be compiled by {command[0]} ({first[:200]})")

@@ -146,7 +146,7 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
     sides = list(node.args[:2])
     values = [side for side in sides if isinstance(side, fx.Node) and side in reader.seen]
     if len(values) == 2:
-        first, second = (reader.seen[one] for one in values)  # type: ignore[index]
+        first, second = (reader.seen[one] for one in values)
         if (first.value.height, first.value.width) == (1, 1):  # the one that is spread over the other comes second
             first, second = second, first
         whole, spread = first.value, second.value
@@ -259,12 +259,11 @@ def _getitem(reader: Reader, node: fx.Node) -> None:
     source: Any = node.args[0]
     seen = reader._one(source)
     sizes = [one.shape[1] for one in source.meta["val"]]
-    begin = sum(sizes[: node.args[1]])  # type: ignore[misc]
-    value, count = seen.value, sizes[node.args[1]]  # type: ignore[index]
+    index: Any = node.args[1]
+    begin, count, value = sum(sizes[:index]), sizes[index], seen.value
     maker = next((one for one in reader.found if one.out is value), None)
-    if (
-        maker and maker.kind == "interleave" and begin % 2 == 0 and count % 2 == 0
-    ):  # of a shuffle: made apart, where it is needed
+    # A part of a channel shuffle is made apart, where it is needed.
+    if maker and maker.kind == "interleave" and begin % 2 == 0 and count % 2 == 0:
         out = Value(count, value.height, value.width)
         reader.emit(node, Operation("interleave", maker.src, out, more={"begin": begin // 2}))
         return
