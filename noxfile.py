@@ -240,8 +240,11 @@ def lint(session: nox.Session) -> None:
     build(session)
     sources = [
         str(file)
-        for folder in ("deploybench", "apps", "tests")
-        for file in sorted((paths.CPP / folder).glob("*.[ch]pp"))
+        for folder in (
+            *(paths.CPP / name for name in ("deploybench", "apps", "tests")),
+            ROOT / "python/deploybench/routes/direct",
+        )
+        for file in sorted(folder.glob("*.[ch]pp"))
     ]
     session.run("ruff", "check", "--config", "python/pyproject.toml", ".")
     session.run("ruff", "format", "--config", "python/pyproject.toml", "--check", ".")

@@ -1,8 +1,9 @@
-// The kernels that generated code is made of: one image, channels last, every size a constant of the type `G` that emit.py
-// writes for each operation. Not a library: nothing here checks its arguments, the planner has.
+// The kernels that generated code is made of: one image, channels last, every size a constant of the type `G` that
+// emit.py writes for each operation. Not a library: nothing here checks its arguments, the planner has.
 //
-// Addresses. A value lies in a buffer, pixel after pixel, its channels side by side; `PIX` and `ROW` are the distances, in
-// elements, of a pixel and of a row. Buffers may have a border of zeros, so a convolution never asks where the image ends.
+// Addresses. A value lies in a buffer, pixel after pixel, its channels side by side; `PIX` and `ROW` are the distances,
+// in elements, of a pixel and of a row. Buffers may have a border of zeros, so a convolution never asks where the image
+// ends.
 #pragma once
 
 #include <immintrin.h>
@@ -98,9 +99,7 @@ struct Relu {
   static DIRECT_INLINE vec of(vec x) { return larger(x, vec{}); }
 };
 struct Hardswish {
-  static DIRECT_INLINE vec of(vec x) {
-    return x * lesser(larger(x * all(1.0F / 6) + all(0.5F), vec{}), all(1.0F));
-  }
+  static DIRECT_INLINE vec of(vec x) { return x * lesser(larger(x * all(1.0F / 6) + all(0.5F), vec{}), all(1.0F)); }
 };
 struct Hardsigmoid {
   static DIRECT_INLINE vec of(vec x) { return lesser(larger(x * all(1.0F / 6) + all(0.5F), vec{}), all(1.0F)); }
@@ -135,8 +134,8 @@ struct After {
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
-  // Spins, as the next operation is microseconds away; yields when the others are late: they may wait for this very core, which
-  // without that they get at the scheduler's next tick, 4 ms later.
+  // Spins, as the next operation is microseconds away; yields when the others are late: they may wait for this very
+  // core, which without that they get at the scheduler's next tick, 4 ms later.
   void wait() {
     if (threads_ == 1) return;
     const unsigned turn = turn_.load(std::memory_order_relaxed);
@@ -164,8 +163,9 @@ struct Share {
 DIRECT_INLINE Share share(long count, int t, int n) { return {count * t / n, count * (t + 1) / n}; }
 
 // ---- convolution ----
-// One tile: MR pixels by NV registers of channels, the last with TAIL lanes, kept in registers over the whole sum. The weights
-// of a tile lie in the order of use. Measured on two Zen 5 cores: 515 GFLOP/s of the 525 that their fused multiply-adds allow.
+// One tile: MR pixels by NV registers of channels, the last with TAIL lanes, kept in registers over the whole sum. The
+// weights of a tile lie in the order of use. Measured on two Zen 5 cores: 515 GFLOP/s of the 525 that their fused
+// multiply-adds allow.
 template <class G, int MR, int NV>
 DIRECT_INLINE void sum(vec (&acc)[MR][NV], const float* a, const float* b) {
   for (int y = 0; y < G::KH; ++y) {
@@ -237,7 +237,8 @@ __attribute__((noinline)) void tile(const T* a, const T* b, const float* bias, T
   }
 }
 
-// A transformation of the input of a 1x1 convolution, a tile of pixels at a time: x * scale + shift, then an activation.
+// A transformation of the input of a 1x1 convolution, a tile of pixels at a time: x * scale + shift, then an
+// activation.
 template <class G, class T>
 DIRECT_INLINE void prepare(const T* in, int pixels, T* scratch, const float* scale, const float* shift, const T* by) {
   for (int r = 0; r < pixels; ++r) {
@@ -359,10 +360,12 @@ void depthwise(const T* in, const float* weights, const float* bias, T* out, con
   }
 }
 
-// ---- pooling: the window is cut at the image's edge; a mean divides by `DIVIDE` elements, or by those inside where it is 0 ----
+// ---- pooling: the window is cut at the image's edge; a mean divides by `DIVIDE` elements, or by those inside where it
+// is 0 ----
 template <class G, int N, class T>
 DIRECT_INLINE void pool_pixel(const T* in, T* out, long row, long column) {
-  const long y0 = std::max(0L, row * G::STRIDE_Y - G::PAD_Y), y1 = std::min<long>(G::H, row * G::STRIDE_Y - G::PAD_Y + G::KH);
+  const long y0 = std::max(0L, row * G::STRIDE_Y - G::PAD_Y),
+             y1 = std::min<long>(G::H, row * G::STRIDE_Y - G::PAD_Y + G::KH);
   const long x0 = std::max(0L, column * G::STRIDE_X - G::PAD_X),
              x1 = std::min<long>(G::W, column * G::STRIDE_X - G::PAD_X + G::KW);
   vec acc = all(G::MAX ? -std::numeric_limits<float>::infinity() : 0.0F);
@@ -481,7 +484,8 @@ void take(const float* in, T* out, int thread, int threads) {
     const float* from = in + row * G::COLUMNS;
     T* to = out + row * G::OUT_ROW;
     for (long x = 0; x < G::COLUMNS; ++x) {
-      for (int c = 0; c < G::OC; ++c) put(to + x * G::OUT_PIX + c, from[x + c * static_cast<long>(G::ROWS) * G::COLUMNS]);
+      for (int c = 0; c < G::OC; ++c)
+        put(to + x * G::OUT_PIX + c, from[x + c * static_cast<long>(G::ROWS) * G::COLUMNS]);
     }
   }
 }

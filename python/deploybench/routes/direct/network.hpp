@@ -10,8 +10,8 @@
 
 #include "kernels.hpp"
 
-// In place, as the library is mapped: copied into pages of 2 MB they were 0.6 % faster at best, and the first call of ResNet-50
-// took twice as long.
+// In place, as the library is mapped: copied into pages of 2 MB they were 0.6 % faster at best, and the first call of
+// ResNet-50 took twice as long.
 extern "C" const char direct_weights[];
 __asm__(
     ".section .rodata\n.balign 4096\n.globl direct_weights\n.hidden direct_weights\ndirect_weights:\n"
@@ -43,9 +43,7 @@ const std::int64_t direct_shape[3] = {direct::network_shape[0], direct::network_
 const std::int64_t direct_classes = direct::network_classes;
 
 // Zeros, of which the borders stay.
-void* direct_make_arena() {
-  return std::memset(direct::pages(direct::arena_bytes), 0, direct::arena_bytes);
-}
+void* direct_make_arena() { return std::memset(direct::pages(direct::arena_bytes), 0, direct::arena_bytes); }
 
 void direct_free_arena(void* arena) { std::free(arena); }
 
@@ -56,8 +54,8 @@ void direct_run(const float* images, float* logits, std::int64_t count, void* ar
   Barrier team(threads);
 #pragma omp parallel num_threads(threads)
   for (std::int64_t i = 0; i < count; ++i) {
-    Network(images + i * image, logits + i * network_classes, static_cast<T*>(arena), direct_weights, omp_get_thread_num(),
-            threads, team);
+    Network(images + i * image, logits + i * network_classes, static_cast<T*>(arena), direct_weights,
+            omp_get_thread_num(), threads, team);
     team.wait();
   }
 }

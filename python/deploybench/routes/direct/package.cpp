@@ -1,4 +1,5 @@
-// A generated network behind AOTInductor's interface, so that LibTorch's package loader loads and calls it as any other .pt2.
+// A generated network behind AOTInductor's interface, so that LibTorch's package loader loads and calls it as any other
+// .pt2.
 #include <torch/csrc/inductor/aoti_include/cpu.h>
 
 #include INTERFACE  // of the torch that compiles this: AOTInductorModelContainerRun and its like
@@ -43,8 +44,8 @@ AOTInductorModel::AOTInductorModel(std::shared_ptr<ConstantMap> constants_map,
   this->kernels_ = std::make_unique<AOTInductorModelKernels>();
 }
 
-std::unordered_map<std::string, AtenTensorHandle> AOTInductorModel::const_run_impl(DeviceStreamType, AOTIProxyExecutorHandle,
-                                                                                    bool) {
+std::unordered_map<std::string, AtenTensorHandle> AOTInductorModel::const_run_impl(DeviceStreamType,
+                                                                                   AOTIProxyExecutorHandle, bool) {
   return {};
 }
 
@@ -61,8 +62,10 @@ void AOTInductorModel::run_impl(AtenTensorHandle* input_handles, AtenTensorHandl
   AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(inputs[0], &dtype));
   const std::int64_t* s = direct_shape;
   if (rank != 4 || sizes[1] != s[0] || sizes[2] != s[1] || sizes[3] != s[2] || dtype != aoti_torch_dtype_float32() ||
-      strides[3] != 1 || strides[2] != s[2] || strides[1] != s[1] * s[2] || (sizes[0] > 1 && strides[0] != s[0] * s[1] * s[2])) {
-    throw std::runtime_error("the input is not a contiguous float32 tensor [N, channels, height, width] of this model's size");
+      strides[3] != 1 || strides[2] != s[2] || strides[1] != s[1] * s[2] ||
+      (sizes[0] > 1 && strides[0] != s[0] * s[1] * s[2])) {
+    throw std::runtime_error(
+        "the input is not a contiguous float32 tensor [N, channels, height, width] of this model's size");
   }
   void *images = nullptr, *logits = nullptr;
   const std::int64_t out_sizes[] = {sizes[0], direct_classes}, out_strides[] = {direct_classes, 1};
