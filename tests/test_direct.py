@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import one_line_error, python
+from conftest import Artifact, one_line_error, python
 from deploybench.errors import DeploybenchError
 from deploybench.routes import direct, graph, inductor
 from torch import nn
@@ -199,6 +199,13 @@ def test_threads_share_the_work_without_a_race(tmp_path: Path) -> None:
         torch.set_num_threads(threads)
     assert (answers[0] - expected).abs().max() < 1e-5
     assert all(torch.equal(answer, answers[0]) for answer in answers), "a sum is made by one thread, in one order"
+
+
+def test_fewer_threads_than_asked_for_do_the_work(artifact: Artifact) -> None:
+    """A barrier for two would wait for ever."""
+    flags = ("--artifact", artifact("squeezenet1_1", "direct"), "--threads", 2, "--warmup", 0, "--runs", 3)
+    done = python("worker", *flags, env={"OMP_THREAD_LIMIT": "1"}, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_networks_in_one_process_keep_their_weights(tmp_path: Path) -> None:

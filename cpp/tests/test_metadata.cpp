@@ -73,7 +73,7 @@ TEST(metadata, wrong_types) {
   CHECK_THROWS(with("model", ""), "model is not a text");
   CHECK_THROWS(with("model", std::string(1025, 'x')), "model is not a text");
   CHECK_THROWS(with("device", "tpu"), "device is not one of cpu cuda");
-  CHECK_THROWS(with("route", "rocket"), "route is not one of eager script trace frozen aoti onnx");
+  CHECK_THROWS(with("route", "rocket"), "route is not one of eager script trace frozen aoti direct onnx");
   CHECK_THROWS(with("precision", "int3"), "precision is not one of fp32");
   CHECK_THROWS(with("batches", 1), "batches is not [smallest, largest]");
   CHECK_THROWS(with("batches", {1}), "batches is not [smallest, largest]");

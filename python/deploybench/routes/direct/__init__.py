@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PORTABLE = ["-march=x86-64-v3"]
-# A process may load several networks: without the first flag they would share the weights of one, whose address is a static of
-# an inline function, which the loader keeps once for all libraries.
+# A process may load several networks, and they must share nothing: the loader would make one of statics of the same name.
 APART = ["-fno-gnu-unique", "-fvisibility=hidden"]
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno"]
 

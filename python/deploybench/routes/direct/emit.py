@@ -28,6 +28,11 @@ class Machine:
         return 4 if self.precision == "bf16" else 3
 
     @property
+    def bytes(self) -> int:
+        """Of an element."""
+        return 4 if self.precision == "fp32" else 2
+
+    @property
     def element(self) -> str:
         """The type of activations and weights in C++."""
         return "float" if self.precision == "fp32" else "bf16"
@@ -60,10 +65,13 @@ class Program:
         self.size += len(data)
         return offset
 
+    def constant(self, tensor: torch.Tensor | None) -> str:
+        """A pointer to a float32 constant, which is stored."""
+        return "nullptr" if tensor is None else f"(const float*)(w + {self.store(tensor, 'float')})"
+
     def at(self, value: Value | None) -> str:
-        """A pointer to the first pixel of a value."""
-        assert value is not None
-        return f"arena + {self.layout.begin(value)}"
+        """A pointer to the first pixel of a value; where there is none, to what is not read."""
+        return "arena" if value is None else f"arena + {self.layout.begin(value)}"
 
 
 def program(found: list[Operation], layout: Layout, machine: Machine) -> tuple[str, bytes]:
@@ -72,7 +80,7 @@ def program(found: list[Operation], layout: Layout, machine: Machine) -> tuple[s
     for operation in found:
         STEPS[operation.kind](text, operation)
     structs = "\n".join(text.types)
-    steps = "\n  team.wait();\n".join(f"  {step}" for step in text.steps)
+    steps = "\n  team.wait(threads);\n".join(f"  {step}" for step in text.steps)
     source = f"""// Written by deploybench: one network, one image at a time.
 #include "kernels.hpp"
 
@@ -162,63 +170,74 @@ def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine
     return best[1:]
 
 
-def _convolution(text: Program, operation: Operation) -> None:
-    layout, machine, src, out = text.layout, text.machine, operation.src, operation.out
-    assert operation.weight is not None
-    assert operation.bias is not None
-    channels, depth, kh, kw = operation.weight.shape
+@dataclass(frozen=True)
+class Sum:
+    """What a convolution adds up for one pixel: for each of KH rows, `runs` runs of `run` elements that lie side by side."""
+
+    weight: torch.Tensor  # [OC, depth, KH, KW]
+    groups: int
+    channels: int  # of the input, in a group
+    runs: int
+    run: int
+
+
+def _sum(text: Program, operation: Operation) -> Sum:
+    layout, machine, src, weight = text.layout, text.machine, operation.src, operation.weight
+    assert weight is not None
     groups = operation.groups
-    weight, bias = operation.weight, operation.bias
-    while groups > 1 and channels // groups < machine.lanes and groups % 2 == 0:  # two groups as one, its corners zero
-        weight, groups, depth = _paired(weight, groups), groups // 2, depth * 2
-    per_group = channels // groups
+    while (
+        groups > 1 and len(weight) // groups < machine.lanes and groups % 2 == 0
+    ):  # two groups as one, its corners zero
+        weight, groups = _paired(weight, groups), groups // 2
+    if src is layout.image:  # its pixels may have a channel more
+        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, layout.pixel(src) - weight.shape[1]))
+    channels, kw = weight.shape[1], weight.shape[3]
+    together = layout.pixel(src) == channels and not operation.before  # the pixels of a row are one run
+    runs, run = (1, kw * channels) if together else (kw, channels)
+    if machine.precision == "bf16" and run % 2:  # pairs of channels: one more, the next pixel's, with a weight of zero
+        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, 1))
+        runs, run = kw, channels + 1
+    return Sum(weight, groups, channels, runs, run)
+
+
+def _convolution(text: Program, operation: Operation) -> None:
+    machine, src, out, one = text.machine, operation.src, operation.out, _sum(text, operation)
+    assert operation.bias is not None
+    channels, depth, kh, kw = one.weight.shape
+    per_group = channels // one.groups
     distances = _distances(text, operation)
     bare = all(value.root.border == (0, 0) for value in (src, out, operation.other) if value is not None)
-    flat = (kh, kw) == (1, 1) and operation.stride == (1, 1) and bare
+    flat = (kh, kw) == (1, 1) and operation.stride == (1, 1) and bare  # the whole image is one row of pixels
     columns = out.height * out.width if flat else out.width
-    padded = layout.pixel(src) if src is layout.image else depth
-    if padded != depth:  # the input, whose pixels have a channel more
-        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, padded - depth))
-        depth = padded
-    together = layout.pixel(src) == depth and not operation.before  # the pixels of a row are one run
-    runs, run = (1, kw * depth) if together else (kw, depth)
-    own = depth
-    if machine.precision == "bf16" and run % 2:  # pairs of channels: one more, the next pixel's, with a weight of zero
-        depth += 1
-        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, 1))
-        runs, run = kw, depth
-    nv, mr, tiles = tiling(columns, -(-per_group // machine.lanes), kh * kw * depth, machine)
     vectors = -(-per_group // machine.lanes)
+    nv, mr, tiles = tiling(columns, vectors, kh * kw * depth, machine)
     panels = -(-vectors // nv)
     last = vectors - (panels - 1) * nv
-    packed, padded_bias = _packed(weight, bias, groups, nv, panels, last, machine)
-    element_bytes = 4 if machine.precision == "fp32" else 2
+    packed, bias = _packed(one, operation.bias, nv, panels, last, machine)
     body = _constants(
-        KH=kh, RUNS=runs, RUN=run, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
+        KH=kh, RUNS=one.runs, RUN=one.run, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
         A_PIX=depth if operation.before else operation.stride[0] * distances["IN_PIX"],
-        IC=own, OC=per_group, GROUPS=groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
+        IC=one.channels, OC=per_group, GROUPS=one.groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
         ROWS=1 if flat else out.height, TILES=tiles, MR=mr, LONG=columns - tiles * (mr - 1),
         PANELS=panels, NV=nv, LAST_NV=last, TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes,
-        WEIGHTS_STAY=packed.numel() * element_bytes > STAY_BYTES and not operation.before,
+        WEIGHTS_STAY=packed.numel() * machine.bytes > STAY_BYTES and not operation.before,
         PREPARED=bool(operation.before), SCALED=operation.scale is not None and bool(operation.before),
         GATED=operation.gate is not None,
     )  # fmt: skip
     body += f" using Before = {_activation(text, operation.before or 'None')};"
-    name = text.type("Convolution", body)
-    begin = layout.begin(src) - operation.padding[0] * distances["IN_ROW"] - operation.padding[1] * distances["IN_PIX"]
-    prepared = ["nullptr", "nullptr", "nullptr"]
-    if operation.before and operation.scale is not None:
-        assert operation.shift is not None
-        prepared[:2] = [f"(const float*)(w + {text.store(one, 'float')})" for one in (operation.scale, operation.shift)]
-    if operation.gate is not None:
-        prepared[2] = text.at(operation.gate)
-    weights = text.store(packed, machine.element)
-    biases = text.store(padded_bias, "float")
-    other = text.at(operation.other) if operation.other is not None else "arena"
-    text.steps.append(
-        f"convolution<{name}, {_after(text, operation)}, T>({{arena + {begin}, (const T*)(w + {weights}), "
-        f"(const float*)(w + {biases}), {text.at(out)}, {other}, {', '.join(prepared)}}}, thread, threads);"
-    )
+    arguments = [
+        _corner(text, operation), f"(const T*)(w + {text.store(packed, machine.element)})", text.constant(bias),
+        text.at(out), text.at(operation.other), text.constant(operation.scale), text.constant(operation.shift),
+        text.at(operation.gate),
+    ]  # fmt: skip
+    kernel = f"convolution<{text.type('Convolution', body)}, {_after(text, operation)}, T>"
+    text.steps.append(f"{kernel}({{{', '.join(arguments)}}}, thread, threads);")
+
+
+def _corner(text: Program, operation: Operation) -> str:
+    """A pointer to where the first window begins, in the border."""
+    row, pixel = text.layout.row(operation.src), text.layout.pixel(operation.src)
+    return f"arena + {text.layout.begin(operation.src) - operation.padding[0] * row - operation.padding[1] * pixel}"
 
 
 def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
@@ -233,9 +252,10 @@ def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 def _packed(
-    weight: torch.Tensor, bias: torch.Tensor, groups: int, nv: int, panels: int, last: int, machine: Machine
+    one: Sum, bias: torch.Tensor, nv: int, panels: int, last: int, machine: Machine
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers."""
+    weight, groups = one.weight, one.groups
     channels, depth, kh, kw = weight.shape
     size, lanes = channels // groups, machine.lanes
     wide = weight.new_zeros(groups, panels * nv * lanes, depth, kh, kw)
@@ -254,7 +274,7 @@ def _packed(
 
 
 def _depthwise(text: Program, operation: Operation) -> None:
-    machine, src, out = text.machine, operation.src, operation.out
+    machine, out = text.machine, operation.out
     assert operation.weight is not None
     assert operation.bias is not None
     channels, _, kh, kw = operation.weight.shape
@@ -267,18 +287,14 @@ def _depthwise(text: Program, operation: Operation) -> None:
         KH=kh, KW=kw, STRIDE=operation.stride[0], **distances, OC=channels, W_STEP=step,
         ROWS=out.height, TILES=tiles, MR=mr, LONG=out.width - tiles * (mr - 1),
     )  # fmt: skip
-    name = text.type("Depthwise", body)
     filters = torch.zeros(kh, kw, step)
     filters[..., :channels] = operation.weight[:, 0].permute(1, 2, 0)
     bias = torch.nn.functional.pad(operation.bias, (0, step - channels))
-    begin = (
-        text.layout.begin(src) - operation.padding[0] * distances["IN_ROW"] - operation.padding[1] * distances["IN_PIX"]
-    )
-    other = text.at(operation.other) if operation.other is not None else "arena"
-    text.steps.append(
-        f"depthwise<{name}, {_after(text, operation)}, T>(arena + {begin}, (const float*)(w + {text.store(filters, 'float')}), "
-        f"(const float*)(w + {text.store(bias, 'float')}), {text.at(out)}, {other}, thread, threads);"
-    )
+    arguments = [
+        _corner(text, operation), text.constant(filters), text.constant(bias), text.at(out), text.at(operation.other)
+    ]  # fmt: skip
+    kernel = f"depthwise<{text.type('Depthwise', body)}, {_after(text, operation)}, T>"
+    text.steps.append(f"{kernel}({', '.join(arguments)}, thread, threads);")
 
 
 def _pool(text: Program, operation: Operation) -> None:
@@ -301,15 +317,10 @@ def _elementwise(text: Program, operation: Operation) -> None:
         COLUMNS=out.width,
         SCALED=operation.scale is not None,
     )
-    constants = ["nullptr", "nullptr"]
-    if operation.scale is not None:
-        assert operation.shift is not None
-        constants = [f"(const float*)(w + {text.store(one, 'float')})" for one in (operation.scale, operation.shift)]
-    other = text.at(operation.other) if operation.other is not None else "arena"
-    text.steps.append(
-        f"elementwise<{text.type('Elementwise', body)}, {_after(text, operation)}, T>({text.at(operation.src)}, "
-        f"{text.at(out)}, {other}, {', '.join(constants)}, thread, threads);"
-    )
+    arguments = [text.at(operation.src), text.at(out), text.at(operation.other)]
+    arguments += [text.constant(operation.scale), text.constant(operation.shift)]
+    kernel = f"elementwise<{text.type('Elementwise', body)}, {_after(text, operation)}, T>"
+    text.steps.append(f"{kernel}({', '.join(arguments)}, thread, threads);")
 
 
 def _over_pixels(text: Program, operation: Operation, kernel: str, constants: str, **more: Any) -> None:
@@ -325,10 +336,7 @@ def _interleave(text: Program, operation: Operation) -> None:
 
 
 def _layer_norm(text: Program, operation: Operation) -> None:
-    assert operation.scale is not None
-    assert operation.shift is not None
-    offsets = [text.store(one, "float") for one in (operation.scale, operation.shift)]
-    constants = "".join(f"(const float*)(w + {offset}), " for offset in offsets)
+    constants = f"{text.constant(operation.scale)}, {text.constant(operation.shift)}, "
     _over_pixels(text, operation, "layer_norm", constants, EPSILON=float(operation.more["epsilon"]))
 
 

@@ -133,13 +133,12 @@ struct After {
 // ---- the team: threads that wait for each other between operations ----
 class Barrier {
  public:
-  explicit Barrier(int threads) : threads_(threads) {}
   // Spins, as the next operation is microseconds away; yields when the others are late: they may wait for this very
   // core, which without that they get at the scheduler's next tick, 4 ms later.
-  void wait() {
-    if (threads_ == 1) return;
+  void wait(int threads) {
+    if (threads == 1) return;
     const unsigned turn = turn_.load(std::memory_order_relaxed);
-    if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+    if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
       waiting_.store(0, std::memory_order_relaxed);
       turn_.store(turn + 1, std::memory_order_release);
       return;
@@ -151,7 +150,6 @@ class Barrier {
 
  private:
   static void yield();
-  int threads_;
   alignas(64) std::atomic<int> waiting_{0};
   alignas(64) std::atomic<unsigned> turn_{0};
 };

@@ -50,13 +50,15 @@ void direct_free_arena(void* arena) { std::free(arena); }
 void direct_run(const float* images, float* logits, std::int64_t count, void* arena) {
   using namespace direct;
   constexpr long image = network_shape[0] * network_shape[1] * network_shape[2];
-  const int threads = omp_get_max_threads();
-  Barrier team(threads);
-#pragma omp parallel num_threads(threads)
+  Barrier team;
+#pragma omp parallel
   for (std::int64_t i = 0; i < count; ++i) {
+    // As many as there are, not as were asked for: OMP_THREAD_LIMIT, or a parallel region around this one, may allow
+    // fewer.
+    const int threads = omp_get_num_threads();
     Network(images + i * image, logits + i * network_classes, static_cast<T*>(arena), direct_weights,
             omp_get_thread_num(), threads, team);
-    team.wait();
+    team.wait(threads);
   }
 }
 }
