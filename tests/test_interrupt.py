@@ -205,7 +205,8 @@ def test_one_that_is_told_to_ignore_it_does(folder: Path) -> None:
     command = [sys.executable, "-c", IGNORING, "list", "resnet18"]
     environment = {**library_paths.python_environment(), "PYTHONPATH": str(ROOT / "python")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "resnet18", "")  # then what artifacts/ has of it
+    first = done.stdout.split()[0]  # behind it stands what artifacts/ has of the model
+    assert (done.returncode, first, done.stderr) == (0, "resnet18", "")
 
 
 IGNORING = """

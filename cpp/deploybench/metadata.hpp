@@ -10,11 +10,11 @@
 namespace deploybench {
 
 struct Metadata {
-  std::string model;          // "resnet50"
-  std::string route;          // the kind of file: "script", "trace", "frozen", "aoti", "direct"; others run in Python only
-  std::string precision;      // "fp32", "bf16" or "fp16"; input and output are float32 all the same
-  std::string memory_format;  // "contiguous" or "channels_last"
-  std::string device;         // "cpu" or "cuda"
+  std::string model;      // "resnet50"
+  std::string route;      // the kind of file: "script", "trace", "frozen", "aoti", "direct"; others run in Python only
+  std::string precision;  // "fp32", "bf16" or "fp16"; input and output are float32 all the same
+  std::string memory_format;                  // "contiguous" or "channels_last"
+  std::string device;                         // "cpu" or "cuda"
   std::array<std::int64_t, 4> input_shape{};  // N, channels, height, width; each 1..16384
   std::array<std::int64_t, 2> batches{};      // the smallest and the largest N that work; each 1..1048576
   std::int64_t classes = 0;                   // 1..1000000
