@@ -32,8 +32,8 @@ CONFIGURED = {
     *WORKER_FLAGS,
 }
 ROUNDS, LEAST_ROUNDS = 6, 2  # a single one has no interval
-# Equal processes differ from each other by 2 % and more (where their memory lies): a ratio of 6 pairs is within 1 % of 1 six
-# times in ten, of 36 pairs nineteen times in twenty.
+# Equal processes differ from each other by 2 % and more (where their memory lies): by resampling measured pairs, the ratio of
+# 6 of them is within 1 % of 1 six times in ten; the error falls with the root of their number.
 SELF_CHECK_ROUNDS = 36
 RUNS = 100
 WORKERS = 36  # processes a model, by which rounds become fewer: 27 runners of ResNet-50 take two minutes a round
