@@ -62,6 +62,7 @@ FLAGS: list[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     (("--top-k", "all"), INFERS, ("--top-k",)),
     (("--route", "rocket"), WORKERS, ("rocket", "script")),
     (("--bind",), WORKERS, ("--bind",)),
+    (("--cuda-graph", "on"), WORKERS, ("--cuda-graph on", "is for the CPU", "--device cuda")),
     *(((f"--{name.replace('_', '-')}", "yes"), WORKERS, (name.replace("_", "-"), "yes", *values)) for name, values in record.KNOBS.items()),
 ]  # fmt: skip
 

@@ -96,6 +96,7 @@ BENCH_FLAGS: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("--threads", "100000000"), 2, ("--threads",)),
     (("--batch-size", "-1"), 2, ("--batch-size",)),
     (("--max-seconds", "0"), 2, ("--max-seconds",)),
+    (("--cuda-graph", "on"), 2, ("--cuda-graph on", "--device cuda")),
     (("--min-seconds", "nan"), 2, ("--min-seconds",)),
     (("--input", "absent.jpg"), 1, ("absent.jpg", "--input")),
     (("--input", "data"), 1, ("data", "--input")),

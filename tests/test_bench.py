@@ -108,6 +108,26 @@ def test_numbers_in_the_table_come_from_the_raw_calls() -> None:
     ]
 
 
+def test_cpp_is_set_against_python_on_the_same_file() -> None:
+    """By hand: 0.3 s in C++ where Python takes 0.2; a peer has no twin, and `#2` is compared with its first."""
+    times = {
+        "python/eager": 0.6,
+        "python/script": 0.2,
+        "cpp/script": 0.3,
+        "python/fused/bf16": 0.4,
+        "cpp/fused/bf16": 0.1,
+    }
+    runners = [*times, "cpp/script#2", "python/openvino"]
+    runs = [a_run(one, n, [times.get(one, 0.1)] * 3) for one in runners for n in range(3)]
+    config = {"runners": runners, "batch_size": 4, "device": "cpu", "threads": 1}
+    said = "time of C++ / Python, same file: script 1.50 1.50-1.50, fused/bf16 0.25 0.25-0.25"
+    lines = report.model_table({"config": config, "runs": runs}, "m").splitlines()
+    assert " ".join(line.strip() for line in lines[-2:]) == said, "a terminal's line has 80 characters, this has 82"
+    assert said in report.model_table({"config": config, "runs": runs}, "m", "github").splitlines()
+    alone = {"config": {**config, "runners": ["python/eager"]}, "runs": runs}
+    assert "same file" not in report.model_table(alone, "m")
+
+
 def test_the_best_of_ours_against_the_best_peer() -> None:
     """By hand: 0.1 / 0.2 s of one model, 0.4 / 0.2 s of the other; what is not equal to eager is no best."""
     times = {
@@ -204,6 +224,26 @@ def test_a_runner_that_fails_is_a_row(tmp_path: Path) -> None:
     assert any(line.startswith("python/eager") and "baseline" in line for line in done.stdout.splitlines())
     failures = [run for run in results_in(tmp_path / "results")["runs"] if "error" in run]
     assert [run["runner"] for run in failures] == ["python/script"] * 2
+
+
+def test_a_model_that_a_route_is_not_made_for_is_a_row_and_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "import torch\n\n\nclass Odd(torch.nn.Conv2d):\n    def forward(self, x):\n"
+        "        return super().forward(x).tanh().mean([2, 3])\n\n\ndef odd():\n    return Odd(3, 10, 3)\n"
+    )
+    flags = ("--artifacts", tmp_path, "--results", tmp_path / "results", "--rounds", 2, "--runs", 6)
+    more = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
+    runners = ("--runners", "python/direct")
+    done = python("bench", "--model", "odd:odd", "--weights", "random", *runners, *flags, env=more)
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("python/direct"))
+    assert "not for this, see below" in row
+    assert "python/direct: unsupported: odd: aten.tanh.default" in done.stdout
+    assert [run["error"]["code"] for run in results_in(tmp_path / "results")["runs"] if "error" in run] == [
+        "unsupported"
+    ] * 2
+    again = python("report", "--results", tmp_path / "results")
+    assert again.returncode == 0
 
 
 def test_a_peer_that_is_not_installed_is_a_row(artifact: Artifact, artifacts: Path, tmp_path: Path) -> None:

@@ -240,5 +240,6 @@ def test_a_transformer_is_one_line(tmp_path: Path) -> None:
     done = python(
         "generate", "--models", "vit_b_32", "--routes", "direct", "--weights", "random", "--artifacts", tmp_path
     )
-    one_line_error(done, 1, "vit_b_32", "direct route")
+    one_line_error(done, 3, "vit_b_32", "direct route")
+    assert "refused" in done.stdout
     assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import numpy
 import pytest
+import torch
 from conftest import PHOTOS, SHARED, Artifact, native, python
 from deploybench import parity, paths, tensor_file
 from deploybench import record as record_module
@@ -132,6 +133,29 @@ def test_tracing_agrees_too(
         agrees(runner, model, artifact, tensor, eager_of(model), tmp_path)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("route", ["script", "trace", "frozen", "aoti"])
+def test_a_cuda_graph_answers_to_fresh_images(route: str, tensor: TensorOf, tmp_path: Path) -> None:
+    """It is recorded on zeros, so eager's answer to the photos shows that each replay reads what it is given."""
+    where = ("--device", "cuda", "--weights", "random", "--out", tmp_path)
+    done = python("generate", "--model", "resnet18", "--routes", f"eager,{route}", *where)
+    assert done.returncode == 0, done.stderr
+
+    def answer(runtime: str, file: Path) -> tuple[numpy.ndarray, str]:
+        output = tmp_path / "output.npy"
+        flags = ("--input", tensor("resnet18"), "--batch-size", 1, "--cuda-graph", "on", "--output", output)
+        line = measured(runtime, "--artifact", file, *flags, *FEW)
+        return tensor_file.read_array(output), line["cuda_graph"]
+
+    eager, recorded = answer("python", tmp_path / "resnet18.eager-fp32-cuda.pth")
+    assert recorded == "off", "the baseline is eager as it is"
+    (file,) = tmp_path.glob(f"resnet18.{route}-fp32-cuda.*")
+    for runtime in ("python", "cpp"):
+        output, recorded = answer(runtime, file)
+        verdict = parity.compare(eager, output, "fp32", "cuda")
+        assert (recorded, verdict.ok) == ("on", True), f"{runtime}: {verdict}"
+
+
 def test_parity_sees_a_difference() -> None:
     """The check itself, on planted faults: a swapped class, a shift of 2e-5 in probability, a NaN, another shape."""
     logits = numpy.random.default_rng(0).normal(0, 2, (2, 10)).astype(numpy.float32)
@@ -210,7 +234,7 @@ def test_knobs_are_in_the_record_and_denormals_go(runtime: str, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     file, output = tmp_path / "tiny.script-fp32-cpu.ts", tmp_path / "output.npy"
     for position, flushed in ((0, False), (1, True)):  # the default, and another value of each knob
-        chosen = {name: values[position] for name, values in record_module.KNOBS.items()}
+        chosen = {name: values[position] for name, values in record_module.KNOBS.items() if name != "cuda_graph"}
         flags = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", value)]
         record = measured(runtime, "--artifact", file, "--output", output, *flags, *FEW)
         assert {name: record[name] for name in chosen} == chosen

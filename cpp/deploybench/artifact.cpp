@@ -18,6 +18,7 @@
 #include <optional>
 #include <utility>
 
+#include "deploybench/cuda.hpp"
 #include "deploybench/file.hpp"
 #include "deploybench/routes.hpp"
 #include "deploybench/torch_text.hpp"
@@ -62,10 +63,15 @@ void check_cuda(const std::string& path) {
               "see what nvidia-smi says, or use an artifact of `deploybench generate --device cpu`");
 }
 
-void check_device(const std::string& path, const std::string& wanted, const Metadata& metadata) {
+void check_device(const std::string& path, const std::string& wanted, const Metadata& metadata, bool cuda_graph) {
+  const auto make = [&](const std::string& device) {
+    return "make one with `deploybench generate --models " + metadata.model + " --device " + device + "`";
+  };
   if (!wanted.empty() && wanted != metadata.device) {
-    throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + wanted,
-                "make one with `deploybench generate --models " + metadata.model + " --device " + wanted + "`");
+    throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + wanted, make(wanted));
+  }
+  if (cuda_graph && metadata.device != "cuda") {
+    throw Error(Code::usage, "--cuda-graph on", path + " is for the CPU", make("cuda"));
   }
   if (metadata.device == "cuda") check_cuda(path);
 }
@@ -116,9 +122,11 @@ struct Artifact::State {
   const Route* route = nullptr;
   torch::jit::Module module;                                         // TorchScript
   std::unique_ptr<torch::inductor::AOTIModelPackageLoader> package;  // AOTInductor
+  std::unique_ptr<CudaGraph> graph;                                  // where the call is recorded and replayed
   at::Tensor input;                                                  // on the device
   at::Tensor output;                                                 // float32 on the host
 
+  c10::IValue run(const at::Tensor& images);
   c10::IValue forward();
   c10::IValue timed_forward(CallTime& time);
   c10::IValue timed_forward_on_device(CallTime& time);
@@ -132,10 +140,15 @@ struct Artifact::State {
   std::optional<Events> events;
 };
 
+c10::IValue Artifact::State::run(const at::Tensor& images) {
+  if (package) return package->run({images}).at(0);
+  return module.forward({images});
+}
+
 // Nothing but the forward call between the two readings: what else a call needs is done before or after.
 c10::IValue Artifact::State::forward() {
-  if (package) return package->run({input}).at(0);
-  return module.forward({input});
+  if (!graph) return run(input);
+  return graph->call([this](const at::Tensor& images) { return run(images); }, input);
 }
 
 c10::IValue Artifact::State::timed_forward(CallTime& time) {
@@ -205,19 +218,22 @@ Artifact::Artifact(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Artifact::Artifact(Artifact&&) noexcept = default;
 Artifact::~Artifact() = default;
 
-Artifact Artifact::load(const std::string& path, const std::string& device, const std::string& route) {
+Artifact Artifact::load(const std::string& path, const std::string& device, const std::string& route, bool cuda_graph) {
   check_file(path);
   auto state = std::make_unique<State>();
   state->path = path;
   guarded(path, Code::artifact_invalid, [&] {
     const c10::InferenceMode guard;
     state->metadata = read_metadata(path);
-    check_device(path, device, state->metadata);
+    check_device(path, device, state->metadata, cuda_graph);
     state->route = &choose_route(path, state->metadata, route);
-    check_machine(path, state->metadata, version_from_config(at::show_config()));
-    state->device = state->metadata.device == "cuda" ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+    check_machine(path, state->metadata, version_from_config(at::show_config()), gpu_architecture());
+    const bool cuda = state->metadata.device == "cuda";
+    state->device = cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+    if (cuda_graph) state->graph = make_cuda_graph();
     if (state->route->package) {
-      state->package = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
+      // On CUDA without its bookkeeping for several threads: events and their queries, which no graph can record.
+      state->package = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, "model", cuda);
     } else {
       if (state->route->name == "fused") torch::jit::RegisterLlgaFuseGraph::setEnabled(true);
       state->module = torch::jit::load(path, state->device, /*load_debug_files=*/false);

@@ -1,5 +1,5 @@
-// An artifact on its device, ready to be called. Everything of LibTorch stays behind this header: artifact.cpp alone
-// includes its headers (13 s to compile), and a new route that C++ can run is one more branch in there.
+// An artifact on its device, ready to be called. Everything of LibTorch stays behind this header: artifact.cpp (with
+// cuda.hpp) alone includes its headers (13 s to compile), and a new route that C++ can run is one more branch in there.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,11 @@ std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Me
 class Artifact {
  public:
   // Checks the file, reads its metadata, then loads it onto its device, to be run by a route. `device` and `route` are
-  // what the user asked for; empty: the artifact's device, the first route for its kind. Throws Error: usage,
-  // artifact_missing, artifact_invalid, artifact_device, artifact_version, device_unavailable, out_of_memory.
-  static Artifact load(const std::string& path, const std::string& device, const std::string& route);
+  // what the user asked for; empty: the artifact's device, the first route for its kind. `cuda_graph`: the kernels of
+  // a call are recorded in the first one and replayed. Throws Error: usage, artifact_missing, artifact_invalid,
+  // artifact_device, artifact_version, device_unavailable, out_of_memory, runtime.
+  static Artifact load(const std::string& path, const std::string& device, const std::string& route,
+                       bool cuda_graph = false);
 
   Artifact(Artifact&& other) noexcept;
   Artifact(const Artifact&) = delete;

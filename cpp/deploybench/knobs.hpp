@@ -13,6 +13,7 @@ struct Knobs {
   std::string flush_denormal = "off";   // or on: numbers below 1e-38 become zero
   std::string tf32 = "off";             // or on: fp32 products on CUDA with 10 bits of mantissa
   std::string cudnn_benchmark = "off";  // or on: cuDNN tries its algorithms in the first call
+  std::string cuda_graph = "off";       // or on: on CUDA the kernels of a call are recorded once and replayed
 };
 
 }  // namespace deploybench

@@ -145,7 +145,9 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.labels = read_label_list(fields, metadata.classes);
   metadata.weights_origin =
       Fields(fields.at("weights"), path, "weights.").choice("origin", {"random", "pretrained", "file"});
-  metadata.built_for_cpu = read_cpu_flags(fields.at("built_for"), path);
+  const json& built_for = fields.at("built_for");
+  metadata.built_for_cpu = read_cpu_flags(built_for, path);
+  if (built_for.contains("gpu")) metadata.built_for_gpu = Fields(built_for, path, "built_for.").text("gpu");
   metadata.torch_version = fields.text("torch_version");
   return metadata;
 }

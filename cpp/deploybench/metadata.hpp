@@ -21,6 +21,7 @@ struct Metadata {
   std::vector<std::string> labels;            // `classes` of them
   std::string weights_origin;                 // "random", "pretrained" or "file"
   std::vector<std::string> built_for_cpu;     // flags of /proc/cpuinfo that compiled code needs; empty: there is none
+  std::string built_for_gpu;                  // architecture that compiled code needs, "sm_90"; empty: none
   std::string torch_version;                  // torch that made it, e.g. "2.13.0+cpu"
 
   // {channels, height, width}

@@ -41,16 +41,18 @@ Group knobs_group(Knobs& knobs) {
     for (const std::string& one : values) listed += (listed.empty() ? "" : "|") + one;
     return Flag{name, listed, does, value, into_choice(value, std::move(values))};
   };
-  return {"how the runtime is set up",
-          {knob("--allocator", {"huge", "keep", "system"},
-                "freed memory: kept in huge pages, kept, or the system's way", knobs.allocator),
-           knob("--bind", {"off", "on"}, "each intra-op thread stays on a core of its own", knobs.bind),
-           knob("--executor", {"profiling", "simple"},
-                "TorchScript specialises in its first calls, or runs the graph as it is", knobs.executor),
-           knob("--flush-denormal", {"off", "on"}, "numbers below 1e-38 become zero", knobs.flush_denormal),
-           knob("--tf32", {"off", "on"}, "fp32 products on CUDA with 10 bits of mantissa", knobs.tf32),
-           knob("--cudnn-benchmark", {"off", "on"}, "cuDNN tries its algorithms in the first call",
-                knobs.cudnn_benchmark)}};
+  return {
+      "how the runtime is set up",
+      {knob("--allocator", {"huge", "keep", "system"}, "freed memory: kept in huge pages, kept, or the system's way",
+            knobs.allocator),
+       knob("--bind", {"off", "on"}, "each intra-op thread stays on a core of its own", knobs.bind),
+       knob("--executor", {"profiling", "simple"},
+            "TorchScript specialises in its first calls, or runs the graph as it is", knobs.executor),
+       knob("--flush-denormal", {"off", "on"}, "numbers below 1e-38 become zero", knobs.flush_denormal),
+       knob("--tf32", {"off", "on"}, "fp32 products on CUDA with 10 bits of mantissa", knobs.tf32),
+       knob("--cudnn-benchmark", {"off", "on"}, "cuDNN tries its algorithms in the first call", knobs.cudnn_benchmark),
+       knob("--cuda-graph", {"off", "on"}, "on CUDA the kernels of a call are recorded once and replayed",
+            knobs.cuda_graph)}};
 }
 
 // One row a flag; docs/measuring.md gives the reasons behind the defaults.

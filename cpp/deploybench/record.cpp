@@ -45,7 +45,8 @@ json predictions_of(const std::vector<Prediction>& predictions, const std::vecto
 
 json knobs_of(const Knobs& knobs) {
   return {{"allocator", knobs.allocator},           {"bind", knobs.bind}, {"executor", knobs.executor},
-          {"flush_denormal", knobs.flush_denormal}, {"tf32", knobs.tf32}, {"cudnn_benchmark", knobs.cudnn_benchmark}};
+          {"flush_denormal", knobs.flush_denormal}, {"tf32", knobs.tf32}, {"cudnn_benchmark", knobs.cudnn_benchmark},
+          {"cuda_graph", knobs.cuda_graph}};
 }
 
 // What the run gave, and what ran it.

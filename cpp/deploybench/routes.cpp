@@ -60,7 +60,8 @@ const Route& choose_route(const std::string& path, const Metadata& metadata, con
   return *found;
 }
 
-void check_machine(const std::string& path, const Metadata& metadata, const std::string& torch_version) {
+void check_machine(const std::string& path, const Metadata& metadata, const std::string& torch_version,
+                   const std::string& gpu) {
   const bool compiled =
       std::ranges::any_of(routes, [&](const Route& route) { return route.kind == metadata.route && route.package; });
   if (!compiled) return;
@@ -77,6 +78,10 @@ void check_machine(const std::string& path, const Metadata& metadata, const std:
   if (minor_version(metadata.torch_version) != minor_version(torch_version)) {
     throw Error(Code::artifact_version, path,
                 "compiled for torch " + metadata.torch_version + ", this is LibTorch " + torch_version, again);
+  }
+  if (!gpu.empty() && !metadata.built_for_gpu.empty() && gpu != metadata.built_for_gpu) {
+    throw Error(Code::artifact_device, path, "compiled for a GPU of " + metadata.built_for_gpu + ", this one is " + gpu,
+                again);
   }
 }
 

@@ -42,6 +42,7 @@ TEST(record, is_one_line_with_the_keys_in_order) {
         "batch_size "
         "input_shape "
         "input_crc32 seed threads interop_threads allocator bind executor flush_denormal tf32 cudnn_benchmark "
+        "cuda_graph "
         "load_seconds warmup_seconds warmup_steady "
         "run_seconds device_seconds "
         "settle_seconds turn_calls "

@@ -148,6 +148,8 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         if args.runners
         else choose_runners(args.runtimes, args.routes, device, args.precisions)
     )
+    if args.cuda_graph == "on" and device == "cpu":
+        raise DeploybenchError("usage", "--cuda-graph on: there are none on the CPU; --device cuda")
     if any(runner.startswith("cpp/") for runner in runners):
         _need_cpp()
     if not args.input.is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploybench import artifact, library_paths, routes
-from deploybench.errors import DeploybenchError
+from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
 from deploybench.models import Model
 
 CLEANING_SECONDS = 10  # torch does not hear Ctrl-C while it writes a file, and the largest artifact has 1.3 GB
@@ -25,7 +25,7 @@ class Case:
 
     model: Model
     artifacts: dict[tuple[str, str], Path]  # by kind and precision
-    errors: dict[tuple[str, str], str]  # by the same, where the artifact cannot be made
+    errors: dict[tuple[str, str], DeploybenchError]  # by the same, where the artifact cannot be made
     input: Path
 
 
@@ -40,7 +40,7 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
     what = model.factory if model.own else model.name
     command = ["generate", "--models", what, "--device", device, "--artifacts", str(folder), *config["generate"]]
     made: dict[tuple[str, str], Path] = {}
-    errors: dict[tuple[str, str], str] = {}
+    errors: dict[tuple[str, str], DeploybenchError] = {}
     for precision in dict.fromkeys(precision for _, precision in wanted):
         rows = [row for row, its in wanted if its == precision]
         try:  # one built model for all routes
@@ -50,7 +50,7 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
                 try:
                     _verb([*command, "--precisions", precision, "--routes", row.name])
                 except DeploybenchError as error:
-                    errors[row.kind.name, precision] = str(error)
+                    errors[row.kind.name, precision] = error
     for row, precision in wanted:
         key = row.kind.name, precision
         if key not in errors:
@@ -80,9 +80,8 @@ def _verb(arguments: list[str]) -> None:
     if done.returncode:
         errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DeploybenchError(
-            "runtime", errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}"
-        )
+        code = "unsupported" if done.returncode == UNSUPPORTED_EXIT else "artifact_missing"
+        raise DeploybenchError(code, errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}")
 
 
 def _captured(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

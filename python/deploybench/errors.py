@@ -7,12 +7,15 @@ import sys
 
 USAGE_EXIT = 2
 FAILURE_EXIT = 1
+UNSUPPORTED_EXIT = 3
+EXITS = {"usage": USAGE_EXIT, "unsupported": UNSUPPORTED_EXIT}
 
 
 class DeploybenchError(Exception):
     """A failure with a code for machines and one line for people.
 
-    `code` is one of the words in data/record.schema.json; the code `usage` exits with 2, every other with 1.
+    `code` is one of the words in data/record.schema.json; `usage` exits with 2, `unsupported` (a route says that it is not
+    made for this model or CPU) with 3, every other with 1.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -24,7 +27,7 @@ class DeploybenchError(Exception):
     @property
     def exit_code(self) -> int:
         """What the program ends with."""
-        return USAGE_EXIT if self.code == "usage" else FAILURE_EXIT
+        return EXITS.get(self.code, FAILURE_EXIT)
 
 
 def debugging() -> bool:

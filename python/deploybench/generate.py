@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 
 from deploybench import artifact, models, options, paths, routes
-from deploybench.errors import DeploybenchError, debugging, first_line
+from deploybench.errors import FAILURE_EXIT, UNSUPPORTED_EXIT, DeploybenchError, debugging, first_line
 from deploybench.job import Job, Outcome, make
 
 RANDOM = (
@@ -73,7 +73,10 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     outcomes = list(_progress(make_all(jobs, args.jobs), len(jobs)))
     _summarise(outcomes, time.perf_counter() - start)
-    return 1 if any(outcome.error for outcome in outcomes) else 0
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed and all(outcome.refused for outcome in failed):
+        return UNSUPPORTED_EXIT
+    return FAILURE_EXIT if failed else 0
 
 
 def _kinds(wanted: str) -> list[str]:
@@ -125,7 +128,7 @@ def attempt(job: Job) -> Outcome:
     try:
         return make(job)
     except DeploybenchError as error:
-        return Outcome(job, str(error))
+        return Outcome(job, str(error), refused=error.code == "unsupported")
     except MemoryError:
         return Outcome(job, f"{job.model.name}: out of memory; use fewer --jobs or a smaller model")
     except Exception as error:  # ours to mend; the other models are made all the same
@@ -151,7 +154,7 @@ def _summarise(outcomes: list[Outcome], seconds: float) -> None:
     rows = [
         [
             outcome.job.model.name, outcome.job.kind,
-            "failed" if outcome.error else "made" if outcome.made else "up to date",
+            "refused" if outcome.refused else "failed" if outcome.error else "made" if outcome.made else "up to date",
             f"{outcome.bytes / 1e6:.1f}" if outcome.bytes else "", f"{outcome.seconds:.1f}" if outcome.made else "",
             outcome.origin,
         ]

@@ -61,10 +61,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job; `error` is empty when it went well."""
+    """What became of a job; `error` is empty when it went well. `refused`: by the route, which is not made for it."""
 
     job: Job
     error: str = ""
+    refused: bool = False
     made: bool = False  # False: it was up to date
     origin: str = ""  # of the weights
     seconds: float = 0.0

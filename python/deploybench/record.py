@@ -32,6 +32,7 @@ KNOBS = {
     "flush_denormal": ("off", "on"),
     "tf32": ("off", "on"),
     "cudnn_benchmark": ("off", "on"),
+    "cuda_graph": ("off", "on"),
 }
 
 

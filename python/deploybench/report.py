@@ -65,8 +65,13 @@ def measured_models(results: dict[str, Any]) -> list[str]:
 
 
 def all_sound(results: dict[str, Any]) -> bool:
-    """Whether every run ended well and agreed with eager."""
-    return all(trouble([run]) == "" for run in results["runs"])
+    """Whether every run ended well and agreed with eager, save those that a route does not undertake."""
+    return all(trouble([run]) == "" or unsupported([run]) for run in results["runs"])
+
+
+def unsupported(runs: list[record.Record]) -> bool:
+    """Whether the route says that it is not made for this model or CPU."""
+    return all(run.get("error", {}).get("code") == "unsupported" for run in runs)
 
 
 def trouble(runs: list[record.Record]) -> str:
@@ -91,7 +96,8 @@ def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str
         why = trouble(runs) if runs else "not measured yet"
         if why:
             failures.append(f"{runner}: {why}")
-            rows.append({"runner": runner, "speed-up": "no number, see below"})
+            said = "not for this" if runs and unsupported(runs) else "no number"
+            rows.append({"runner": runner, "speed-up": f"{said}, see below"})
         else:
             rows.append(_cells(results, model, runner, runs))
     if style is NARROW:
@@ -100,11 +106,13 @@ def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str
                 columns.remove(column)
         table = "\n".join(_lines(rows, columns))
         failures = [line for text in failures for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
+        twins = textwrap.wrap(twins_line(results, model), WIDTH, subsequent_indent="  ")
     else:
         headers = [f"{name} {UNITS[name]}".strip() for name in columns]
         cells = [[row.get(name, "-") for name in columns] for row in rows]
         table = tabulate.tabulate(cells, headers, style, disable_numparse=True, colalign=_aligned(columns))
-    return "\n".join([caption(results, model), table, *failures])
+        twins = ["", line] if (line := twins_line(results, model)) else []
+    return "\n".join([caption(results, model), table, *twins, *failures])
 
 
 def _aligned(columns: list[str]) -> list[str]:
@@ -172,6 +180,18 @@ def speedup(results: dict[str, Any], model: str, against: str, runner: str) -> s
     """How much faster `runner` is than `against`, over the rounds that both have."""
     sound = sound_runs(results)
     return stats.between(sound.get((model, against), []), sound.get((model, runner), []))
+
+
+def twins_line(results: dict[str, Any], model: str) -> str:
+    """How long a call takes in C++ against Python, on the same file by the same route; empty where no route ran in both."""
+    parts = []
+    for runner in results["config"]["runners"]:
+        runtime, route, precision = panel.parts(runner)
+        twin = runner.replace("cpp/", "python/", 1)
+        if runtime == "cpp" and "#" not in runner and (ratio := speedup(results, model, runner, twin)):
+            name = route if precision == "fp32" else f"{route}/{precision}"
+            parts.append(f"{name} {ratio.value:.2f} {ratio.low:.2f}-{ratio.high:.2f}{'' if ratio.conclusive else ' ~'}")
+    return f"time of C++ / Python, same file: {', '.join(parts)}" if parts else ""
 
 
 def sound_runs(results: dict[str, Any]) -> dict[tuple[str, str], list[record.Record]]:

@@ -100,7 +100,7 @@ class Worker:
         self.process: subprocess.Popen[str] | None = None
         self.runtime, self.artifact = one.runtime, case.artifacts.get(_key(one))
         if why := case.errors.get(_key(one)):
-            self.record = record.failure(one.runtime, None, "artifact_missing", why)
+            self.record = record.failure(one.runtime, None, why.code, str(why))
             return
         flags = {
             "artifact": self.artifact,

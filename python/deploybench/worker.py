@@ -23,6 +23,7 @@ from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError, first_line
 from deploybench.measurement import Call, Limits, Measured
 from deploybench.paths import shown
+from deploybench.routes.cuda_graph import Replayed
 
 if TYPE_CHECKING:
     import numpy
@@ -111,6 +112,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     metadata = artifact.read_metadata(args.artifact)
     device = check_device(args.artifact, metadata, args.device)
     route = choose_route(args.artifact, metadata, args.route)
+    args.cuda_graph = choose_cuda_graph(args.artifact, metadata, route, args.cuda_graph)
     set_up(args)
     import torch
 
@@ -118,6 +120,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     images = batch(args, metadata)
     with torch.inference_mode():
         forward, load_seconds = load(args.artifact, metadata, route)
+        if args.cuda_graph == "on":
+            forward = Replayed(forward)
         call = timed_call(args.artifact, metadata, forward, torch.from_numpy(images).to(device))
         if args.turn:
             call = measurement.announced(call)
@@ -171,13 +175,17 @@ def check_writable(path: Path) -> None:
         raise DeploybenchError("output_unwritable", f"{path}: {error.strerror}; choose another --output") from error
 
 
+def generate_for(metadata: Metadata, device: str) -> str:
+    """The command that makes the same for another device."""
+    return f"deploybench generate --models {metadata.model} --device {device}"
+
+
 def check_device(path: Path, metadata: Metadata, wish: str | None) -> str:
     """The artifact's device, if it is there and not another than the one asked for."""
     if wish not in (None, metadata.device):
         raise DeploybenchError(
             "artifact_device",
-            f"{shown(path)}: made for {metadata.device}, not for {wish}; "
-            f"deploybench generate --models {metadata.model} --device {wish}",
+            f"{shown(path)}: made for {metadata.device}, not for {wish}; {generate_for(metadata, wish)}",
         )
     return options.resolve_device(metadata.device)
 
@@ -259,6 +267,15 @@ def choose_route(path: Path, metadata: Metadata, wish: str | None) -> routes.Rou
                 "usage", f"--route {row.name}: cannot run {what} {value}; it can: {', '.join(known)}"
             )
     return row
+
+
+def choose_cuda_graph(path: Path, metadata: Metadata, row: routes.Route, wish: str) -> str:
+    """`on` where it is wished and this route can be recorded; refuses an artifact for the CPU. The record says what is."""
+    if wish == "on" and metadata.device != "cuda":
+        raise DeploybenchError(
+            "usage", f"--cuda-graph on: {shown(path)} is for the CPU; {generate_for(metadata, 'cuda')}"
+        )
+    return "on" if wish == "on" and row.cuda_graph else "off"
 
 
 def check_machine(path: Path, metadata: Metadata) -> None:

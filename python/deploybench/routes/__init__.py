@@ -52,6 +52,7 @@ class Route:
     load: Callable[[Path, Metadata], Forward]
     precisions: tuple[str, ...] = PRECISIONS
     devices: tuple[str, ...] = ("cpu", "cuda")
+    cuda_graph: bool = False  # whether --cuda-graph on records it; eager is the baseline, as it is
 
 
 KINDS = {
@@ -70,12 +71,12 @@ ROUTES = {
     route.name: route
     for route in (
         Route("eager", KINDS["eager"], PYTHON, eager.load),
-        Route("script", KINDS["script"], BOTH, torchscript.load),
-        Route("trace", KINDS["trace"], BOTH, torchscript.load),
-        Route("frozen", KINDS["frozen"], BOTH, torchscript.load),
+        Route("script", KINDS["script"], BOTH, torchscript.load, cuda_graph=True),
+        Route("trace", KINDS["trace"], BOTH, torchscript.load, cuda_graph=True),
+        Route("frozen", KINDS["frozen"], BOTH, torchscript.load, cuda_graph=True),
         Route("fused", KINDS["frozen"], BOTH, torchscript.load_fused, ("fp32", "bf16"), ("cpu",)),
         Route("compile", KINDS["eager"], PYTHON, inductor.load_compiled),
-        Route("aoti", KINDS["aoti"], BOTH, inductor.load),
+        Route("aoti", KINDS["aoti"], BOTH, inductor.load, cuda_graph=True),
         Route("direct", KINDS["direct"], BOTH, inductor.load, ("fp32", "bf16"), ("cpu",)),
         Route("onnxruntime", KINDS["onnx"], PYTHON, onnx.load_onnxruntime, ("fp32",), ("cpu",)),
         Route("openvino", KINDS["onnx"], PYTHON, onnx.load_openvino, ("fp32", "bf16"), ("cpu",)),

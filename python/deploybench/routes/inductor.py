@@ -103,7 +103,8 @@ def load(path: Path, metadata: Metadata) -> Forward:
     set for seconds (pytorch issue 191715)."""
     from torch._C._aoti import AOTIModelPackageLoader
 
-    loader = AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+    # On CUDA without its bookkeeping for several threads: events and their queries, which no CUDA graph can record.
+    loader = AOTIModelPackageLoader(str(path), "model", metadata.device == "cuda", 1, -1)
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = loader.run([images])[0]

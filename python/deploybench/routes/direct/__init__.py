@@ -56,9 +56,9 @@ def _machine(precision: str, portable: bool) -> Machine:
 
     flags = record.cpu_flags()
     if precision == "bf16" and (portable or "avx512_bf16" not in flags):
-        raise DeploybenchError("runtime", "direct at bf16 wants a CPU with avx512_bf16; use --routes fused")
+        raise DeploybenchError("unsupported", "direct at bf16 wants a CPU with avx512_bf16; use --routes fused")
     if "avx2" not in flags or "fma" not in flags:
-        raise DeploybenchError("runtime", "direct wants an x86 CPU with avx2 and fma; use --routes fused")
+        raise DeploybenchError("unsupported", "direct wants an x86 CPU with avx2 and fma; use --routes fused")
     lanes = 16 if "avx512f" in flags and not portable else 8
     return emit.Machine(lanes, 2 * lanes, precision)
 

@@ -12,7 +12,7 @@ from deploybench.errors import DeploybenchError
 
 def unknown(what: str) -> DeploybenchError:
     """The error for what generated code cannot do."""
-    return DeploybenchError("runtime", f"{what}, which the direct route does not know; use --routes aoti")
+    return DeploybenchError("unsupported", f"{what}, which the direct route does not know; use --routes aoti")
 
 
 @dataclass(eq=False)

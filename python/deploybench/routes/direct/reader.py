@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import fx
 
-from deploybench.errors import DeploybenchError
 from deploybench.routes.direct.operation import Operation, Value, unknown
 
 aten = torch.ops.aten
@@ -94,7 +93,7 @@ def _convolution(reader: Reader, node: fx.Node) -> None:
     stride, padding = _pair(_argument(node, 3), 1), _pair(_argument(node, 4), 0)
     groups = _argument(node, 6, 1)
     if _pair(_argument(node, 5), 1) != (1, 1) or stride[0] != stride[1]:
-        raise DeploybenchError("runtime", "a dilated convolution")
+        raise unknown("a dilated convolution")
     _, channels, height, width = node.meta["val"].shape
     kind = "depthwise" if groups == src.channels == channels and groups > 1 else "convolution"
     out = Value(channels, height, width)
@@ -167,7 +166,7 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
         number.reshape((1,) * (4 - number.dim()) + number.shape) if number.dim() < 4 and seen.look != "flat" else number
     )
     if number.numel() != 1 and (number.numel() != channels or ranked.shape[axis] != channels):
-        raise DeploybenchError("runtime", f"{node.target} of a constant that varies over the image")
+        raise unknown(f"{node.target} of a constant that varies over the image")
     flat = number.reshape(-1).expand(channels).clone()
     scale, shift = (flat, torch.zeros(channels)) if join == "mul" else (torch.ones(channels), flat)
     out = Value(channels, seen.value.height, seen.value.width)
@@ -181,7 +180,7 @@ def _pool(reader: Reader, node: fx.Node) -> None:
     stride, padding = _pair(_argument(node, 2), 0), _pair(_argument(node, 3), 0)
     stride = kernel if stride == (0, 0) else stride
     if largest and _pair(_argument(node, 4), 1) != (1, 1):
-        raise DeploybenchError("runtime", "a dilated pooling")
+        raise unknown("a dilated pooling")
     counts_border = _argument(node, 5, True) and padding != (0, 0)
     divide = 0 if largest else (_argument(node, 6) or (kernel[0] * kernel[1] if counts_border else 0))
     if counts_border and not largest and _argument(node, 4, False):
