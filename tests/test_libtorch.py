@@ -492,6 +492,7 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, bytes], requir
     lines = [
         f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         *(f"Requires-Dist: {one}\n" for one in requires),
+        *(f"Provides-Extra: {one.partition('extra == ')[2].strip(chr(39))}\n" for one in requires if "extra ==" in one),
     ]
     files = {
         **files,
@@ -545,15 +546,23 @@ def test_cuda_wheel_brings_nvidias_libraries_where_its_rpath_looks(
     out: Path, files: dict[str, bytes], libraries: dict[str, bytes], tmp_path: Path
 ) -> None:
     links = tmp_path / "links"
-    requires = ("nvidia-fakeblas==1.0; platform_system == 'Linux'", "triton==3.0; platform_system == 'Linux'", "sympy")
+    linux = "; platform_system == 'Linux'"
+    requires = (f"nvidia-fakeblas==1.0{linux}", f"cuda-toolkit[nvrtc]==1.0{linux}", f"triton==3.0{linux}", "sympy")
     torch_wheel(links, files, f"{VERSION}+cu130", requires)
     blas = {"nvidia/fakeblas/lib/libfakeblas.so": libraries["libfakeblas.so"], "nvidia/__init__.py": b""}
     wheel(links, "nvidia-fakeblas", "1.0", blas, ("nvidia-fakejit",))
     wheel(links, "nvidia-fakejit", "1.0", {"nvidia/fakejit/lib/libfakejit.so": b""})
+    extras = ("fakertc==1.0; extra == 'nvrtc'", "fakecrt==1.0; extra == 'crt'")
+    wheel(links, "cuda-toolkit", "1.0", {"cuda_toolkit/__init__.py": b""}, extras)
+    wheel(links, "fakertc", "1.0", {"nvidia/fakertc/lib/libfakertc.so": b""})
+    wheel(links, "fakecrt", "1.0", {"nvidia/fakecrt/include/crt/host_config.h": b"// a header"})
     result = from_wheel(out, links, "--variant", "cu130")
     assert result.returncode == 0, result.stderr
     assert marker(out)["variant"] == "cu130"
     assert (out / "site" / "nvidia" / "fakejit" / "lib" / "libfakejit.so").exists()  # what NVIDIA's wheels need in turn
+    assert (out / "site" / "nvidia" / "fakertc" / "lib" / "libfakertc.so").exists()
+    header = out / "site" / "nvidia" / "fakecrt" / "include" / "crt" / "host_config.h"
+    assert header.exists(), "CUDA's headers include the compiler's"
     assert not list(out.rglob("*.py"))
     # Opened through the link lib, in a process that knows of no other place; the kernel says which file was mapped.
     code = (

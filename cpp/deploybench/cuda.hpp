@@ -5,17 +5,18 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/ivalue.h>
-#include <c10/core/StreamGuard.h>
 #include <dlfcn.h>
-#if __has_include(<ATen/accelerator/Graph.h>)
-#include <ATen/accelerator/Graph.h>
-#define DEPLOYBENCH_RECORDS_GRAPHS
+#ifdef DEPLOYBENCH_CUDA_GRAPH
+#include <ATen/cuda/CUDAGraph.h>  // at::accelerator::Graph would need none of CUDA's headers, but 2.13 has none for CUDA
+#include <c10/core/StreamGuard.h>
+#include <cuda_runtime_api.h>
 #endif
 
-#include <optional>
+#include <memory>
 #include <string>
 
 #include "deploybench/error.hpp"
+#include "deploybench/torch_text.hpp"
 
 namespace deploybench {
 
@@ -32,7 +33,7 @@ inline std::string gpu_architecture() {
   return "sm_" + std::to_string(major) + std::to_string(minor);
 }
 
-#ifdef DEPLOYBENCH_RECORDS_GRAPHS
+#ifdef DEPLOYBENCH_CUDA_GRAPH
 
 // The kernels of one call, recorded and then launched together, so that the host's time per kernel (about 5 us) is paid
 // once. Twin of python/deploybench/routes/cuda_graph.py.
@@ -52,13 +53,14 @@ class CudaGraph {
   template <typename Forward>
   void record(const Forward& forward, const at::Tensor& images) {
     constexpr int calls_before = 3;  // TorchScript profiles in the first and compiles in the second: not to be recorded
-    const c10::impl::VirtualGuardImpl cuda(images.device().type());
+    // By torch's device-neutral guards: those of CUDA would have to be linked with CUDA's runtime.
+    const c10::impl::VirtualGuardImpl cuda(c10::kCUDA);
     at::Tensor zeros = at::zeros_like(images);
-    cuda.synchronizeDevice(images.device().index());
+    cuda.synchronizeDevice(images.get_device());
     {
       const c10::StreamGuard guard(cuda.getStreamFromGlobalPool(images.device()));  // the default cannot be recorded
       for (int i = 0; i < calls_before; ++i) (void)forward(zeros);
-      cuda.synchronizeDevice(images.device().index());
+      cuda.synchronizeDevice(images.get_device());
       graph_.capture_begin();
       output_ = forward(zeros);
       graph_.capture_end();
@@ -66,16 +68,25 @@ class CudaGraph {
     input_ = std::move(zeros);
   }
 
-  at::accelerator::Graph graph_;
+  at::cuda::CUDAGraph graph_;
   at::Tensor input_;  // where the recorded kernels read
   c10::IValue output_;
 };
 
-inline std::unique_ptr<CudaGraph> make_cuda_graph() { return std::make_unique<CudaGraph>(); }
+// Throws Error(runtime) where this program was compiled with the headers of another CUDA than LibTorch was built with.
+inline std::unique_ptr<CudaGraph> make_cuda_graph() {
+  const std::string version = version_from_config(at::show_config());
+  const std::string mine = "+cu" + std::to_string(CUDART_VERSION / 1000);
+  if (version.find(mine) == std::string::npos) {
+    throw Error(Code::runtime, "--cuda-graph on",
+                "compiled with CUDA's headers " + std::to_string(CUDART_VERSION / 1000) + ", LibTorch is " + version,
+                "set CUDA_HOME to that CUDA's folder, then `make clean build`");
+  }
+  return std::make_unique<CudaGraph>();
+}
 
 #else
 
-// A LibTorch without a way to record a graph that needs no header of CUDA's.
 struct CudaGraph {
   template <typename Forward>
   c10::IValue call(const Forward& forward, const at::Tensor& images) {
@@ -84,8 +95,8 @@ struct CudaGraph {
 };
 
 inline std::unique_ptr<CudaGraph> make_cuda_graph() {
-  throw Error(Code::runtime, "--cuda-graph on", "this LibTorch has no at::accelerator::Graph",
-              "take a newer one (`make libtorch`) and `make build`");
+  throw Error(Code::runtime, "--cuda-graph on", "this program was built without CUDA's headers",
+              "`make libtorch VARIANT=cu130` brings them, or set CUDA_HOME; then `make clean build`");
 }
 
 #endif

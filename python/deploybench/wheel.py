@@ -77,7 +77,9 @@ def _nvidia_requirements(torch: Archive) -> list[str]:
     """With their markers (`; platform_system == "Linux"`), which pip evaluates."""
     metadata = torch.read_text(".dist-info/METADATA")
     required = re.findall(r"^Requires-Dist: *(.+)$", metadata, re.MULTILINE)
-    return [one.strip() for one in required if NVIDIA_REQUIREMENT.match(one) and "extra ==" not in one]
+    needed = [one.strip() for one in required if NVIDIA_REQUIREMENT.match(one) and "extra ==" not in one]
+    # CUDA's headers include some of the compiler's, of which torch itself, being built, has no need.
+    return [*needed, *(re.sub(r"\[.*?\]", "[crt]", one) for one in needed if one.startswith("cuda-toolkit["))]
 
 
 def _pip_download(requirements: list[str], arguments: list[str], folder: Path) -> None:
