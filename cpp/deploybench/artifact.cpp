@@ -52,6 +52,14 @@ auto guarded(const std::string& path, Code code, const Work& work) {
   }
 }
 
+// Torch's own default, or its 20 compilations (pytorch issue 52286) spent on one sort.
+torch::jit::FusionStrategy fusion_strategy(const std::string& name) {
+  using torch::jit::FusionBehavior;
+  if (name == "static") return {{FusionBehavior::STATIC, 20}};
+  if (name == "dynamic") return {{FusionBehavior::DYNAMIC, 20}};
+  return {{FusionBehavior::STATIC, 2}, {FusionBehavior::DYNAMIC, 10}};
+}
+
 void check_cuda(const std::string& path) {
   if (torch::cuda::is_available()) return;
   const std::string version = version_from_config(at::show_config());
@@ -193,6 +201,8 @@ RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, c
     at::set_num_threads(static_cast<int>(threads));
     at::set_num_interop_threads(static_cast<int>(interop_threads));
     torch::jit::setGraphExecutorOptimize(knobs.executor == "profiling");
+    torch::jit::FusionStrategy strategy = fusion_strategy(knobs.fusion_strategy);
+    torch::jit::setFusionStrategy(strategy);
     at::Context& context = at::globalContext();
     context.setFlushDenormal(knobs.flush_denormal == "on");
     context.setAllowTF32CuBLAS(knobs.tf32 == "on");

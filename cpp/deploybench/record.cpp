@@ -44,8 +44,13 @@ json predictions_of(const std::vector<Prediction>& predictions, const std::vecto
 }
 
 json knobs_of(const Knobs& knobs) {
-  return {{"allocator", knobs.allocator},           {"bind", knobs.bind}, {"executor", knobs.executor},
-          {"flush_denormal", knobs.flush_denormal}, {"tf32", knobs.tf32}, {"cudnn_benchmark", knobs.cudnn_benchmark},
+  return {{"allocator", knobs.allocator},
+          {"bind", knobs.bind},
+          {"executor", knobs.executor},
+          {"fusion_strategy", knobs.fusion_strategy},
+          {"flush_denormal", knobs.flush_denormal},
+          {"tf32", knobs.tf32},
+          {"cudnn_benchmark", knobs.cudnn_benchmark},
           {"cuda_graph", knobs.cuda_graph}};
 }
 

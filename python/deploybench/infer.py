@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, images, job, models, options, parity, paths, routes, tensor_file, worker
+from deploybench import artifact, images, job, models, options, parity, paths, routes, running, tensor_file
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError
 
@@ -55,18 +55,18 @@ def run(args: argparse.Namespace) -> int:
             "usage", f"--top-k {args.top_k}: the model has {metadata.classes} classes; ask for fewer"
         )
     wish = None if args.device is None else options.resolve_device(args.device)
-    worker.check_device(path, metadata, wish)
-    route = worker.choose_route(path, metadata, args.route)
+    running.check_device(path, metadata, wish)
+    route = running.choose_route(path, metadata, args.route)
     tensor = read_inputs(args.inputs, path, metadata)
     import numpy
     import torch
 
     torch.set_num_threads(args.threads or options.usable_cpus())
-    warnings = worker.version_warnings(path, metadata, args.strict)
-    worker.check_batch(path, metadata, len(tensor))
-    forward, _ = worker.load(path, metadata, route)
+    warnings = running.version_warnings(path, metadata, args.strict)
+    running.check_batch(path, metadata, len(tensor))
+    forward, _ = running.load(path, metadata, route)
     with torch.inference_mode():
-        logits = worker.answer(path, metadata, forward, torch.from_numpy(tensor).to(metadata.device))
+        logits = running.answer(path, metadata, forward, torch.from_numpy(tensor).to(metadata.device))
     if not numpy.isfinite(logits).all():
         raise DeploybenchError(
             "runtime", f"{paths.shown(path)}: its output holds NaN or infinity; check the weights it was made with"

@@ -129,6 +129,7 @@ KNOBS = {  # what each does; its values stand in record.KNOBS
     "allocator": "freed memory: kept in huge pages, kept, or the system's way",
     "bind": "each intra-op thread stays on a core of its own",
     "executor": "TorchScript specialises in its first calls, or runs the graph as it is",
+    "fusion_strategy": "shapes TorchScript compiles for: 2 as they are, then 10 of any size; or 20 of one sort",
     "flush_denormal": "numbers below 1e-38 become zero",
     "tf32": "fp32 products on CUDA with 10 bits of mantissa",
     "cudnn_benchmark": "cuDNN tries its algorithms in the first call",

@@ -29,6 +29,7 @@ KNOBS = {
     "allocator": ("huge", "keep", "system"),
     "bind": ("off", "on"),
     "executor": ("profiling", "simple"),
+    "fusion_strategy": ("mixed", "static", "dynamic"),
     "flush_denormal": ("off", "on"),
     "tf32": ("off", "on"),
     "cudnn_benchmark": ("off", "on"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from deploybench.routes.direct.emit import Machine
+    from deploybench.routes.direct.tiles import Machine
 
 HERE = Path(__file__).parent
 PORTABLE = ["-march=x86-64-v3"]
@@ -52,7 +52,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
 
 
 def _machine(precision: str, portable: bool) -> Machine:
-    from deploybench.routes.direct import emit
+    from deploybench.routes.direct import tiles
 
     flags = record.cpu_flags()
     if precision == "bf16" and (portable or "avx512_bf16" not in flags):
@@ -60,7 +60,7 @@ def _machine(precision: str, portable: bool) -> Machine:
     if "avx2" not in flags or "fma" not in flags:
         raise DeploybenchError("unsupported", "direct wants an x86 CPU with avx2 and fma; use --routes fused")
     lanes = 16 if "avx512f" in flags and not portable else 8
-    return emit.Machine(lanes, 2 * lanes, precision)
+    return tiles.Machine(lanes, 2 * lanes, precision)
 
 
 def _compile(folder: Path, march: list[str]) -> list[Path]:

@@ -1,4 +1,5 @@
-"""The C++ text of a network and its weights, from the operations and their layout. The kernels are in kernels.hpp."""
+"""The C++ text of a network and its weights, from the operations and their layout. The kernels it calls are in
+convolution.hpp and pixels.hpp."""
 
 from __future__ import annotations
 
@@ -10,32 +11,9 @@ import torch
 
 from deploybench.routes.direct.layout import Layout
 from deploybench.routes.direct.operation import Operation, Value
+from deploybench.routes.direct.tiles import Machine, packed, sum_of, tiling
 
 STAY_BYTES = 256 << 10  # weights above are read once a call and pixels many times, below the other way round
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the code is for. 16 floats a register of which there are 32, or 8 and 16."""
-
-    lanes: int
-    registers: int
-    precision: str  # fp32 or bf16
-
-    @property
-    def image_channels(self) -> int:
-        """Of the input's buffer: bf16 multiplies pairs of channels."""
-        return 4 if self.precision == "bf16" else 3
-
-    @property
-    def bytes(self) -> int:
-        """Of an element."""
-        return 4 if self.precision == "fp32" else 2
-
-    @property
-    def element(self) -> str:
-        """The type of activations and weights in C++."""
-        return "float" if self.precision == "fp32" else "bf16"
 
 
 @dataclass
@@ -82,7 +60,8 @@ def program(found: list[Operation], layout: Layout, machine: Machine) -> tuple[s
     structs = "\n".join(text.types)
     steps = "\n  team.wait(threads);\n".join(f"  {step}" for step in text.steps)
     source = f"""// Written by deploybench: one network, one image at a time.
-#include "kernels.hpp"
+#include "convolution.hpp"
+#include "pixels.hpp"
 
 namespace direct {{
 using T = {machine.element};
@@ -144,64 +123,8 @@ def _distances(text: Program, operation: Operation) -> dict[str, int]:
     }  # fmt: skip
 
 
-def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine) -> tuple[int, int, int]:
-    """(NV, MR, tiles of a row) that take the fewest cycles by count: two multiply-adds or loads a cycle, four cycles until a
-    sum can be added to again, and some for the end of each tile."""
-    best: tuple[float, int, int, int] | None = None
-    for nv in range(1, 9):
-        most = (machine.registers - nv - 1) // nv
-        if most < 1 or nv > registers_of_channels:
-            continue
-        tiles = -(-pixels // most)
-        mr = -(-pixels // tiles)
-        longer = pixels - tiles * (mr - 1)
-        panels, last = (
-            -(-registers_of_channels // nv),
-            registers_of_channels - (-(-registers_of_channels // nv) - 1) * nv,
-        )
-        cycles = 0.0
-        for rows, how_many in ((mr, longer), (mr - 1, tiles - longer)):
-            for vectors, count in ((nv, panels - 1), (last, 1)):
-                step = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
-                cycles += how_many * count * (depth * step + 2 * rows * vectors + 20)
-        if best is None or cycles < best[0]:
-            best = (cycles, nv, mr, tiles)
-    assert best is not None
-    return best[1:]
-
-
-@dataclass(frozen=True)
-class Sum:
-    """What a convolution adds up for one pixel: for each of KH rows, `runs` runs of `run` elements that lie side by side."""
-
-    weight: torch.Tensor  # [OC, depth, KH, KW]
-    groups: int
-    channels: int  # of the input, in a group
-    runs: int
-    run: int
-
-
-def _sum(text: Program, operation: Operation) -> Sum:
-    layout, machine, src, weight = text.layout, text.machine, operation.src, operation.weight
-    assert weight is not None
-    groups = operation.groups
-    while (
-        groups > 1 and len(weight) // groups < machine.lanes and groups % 2 == 0
-    ):  # two groups as one, its corners zero
-        weight, groups = _paired(weight, groups), groups // 2
-    if src is layout.image:  # its pixels may have a channel more
-        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, layout.pixel(src) - weight.shape[1]))
-    channels, kw = weight.shape[1], weight.shape[3]
-    together = layout.pixel(src) == channels and not operation.before  # the pixels of a row are one run
-    runs, run = (1, kw * channels) if together else (kw, channels)
-    if machine.precision == "bf16" and run % 2:  # pairs of channels: one more, the next pixel's, with a weight of zero
-        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, 1))
-        runs, run = kw, channels + 1
-    return Sum(weight, groups, channels, runs, run)
-
-
 def _convolution(text: Program, operation: Operation) -> None:
-    machine, src, out, one = text.machine, operation.src, operation.out, _sum(text, operation)
+    machine, src, out, one = text.machine, operation.src, operation.out, sum_of(operation, text.layout, text.machine)
     assert operation.bias is not None
     channels, depth, kh, kw = one.weight.shape
     per_group = channels // one.groups
@@ -213,20 +136,20 @@ def _convolution(text: Program, operation: Operation) -> None:
     nv, mr, tiles = tiling(columns, vectors, kh * kw * depth, machine)
     panels = -(-vectors // nv)
     last = vectors - (panels - 1) * nv
-    packed, bias = _packed(one, operation.bias, nv, panels, last, machine)
+    weights, bias = packed(one, operation.bias, nv, panels, last, machine)
     body = _constants(
         KH=kh, RUNS=one.runs, RUN=one.run, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
         A_PIX=depth if operation.before else operation.stride[0] * distances["IN_PIX"],
         IC=one.channels, OC=per_group, GROUPS=one.groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
         ROWS=1 if flat else out.height, TILES=tiles, MR=mr, LONG=columns - tiles * (mr - 1),
         PANELS=panels, NV=nv, LAST_NV=last, TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes,
-        WEIGHTS_STAY=packed.numel() * machine.bytes > STAY_BYTES and not operation.before,
+        WEIGHTS_STAY=weights.numel() * machine.bytes > STAY_BYTES and not operation.before,
         PREPARED=bool(operation.before), SCALED=operation.scale is not None and bool(operation.before),
         GATED=operation.gate is not None,
     )  # fmt: skip
     body += f" using Before = {_activation(text, operation.before or 'None')};"
     arguments = [
-        _corner(text, operation), f"(const T*)(w + {text.store(packed, machine.element)})", text.constant(bias),
+        _corner(text, operation), f"(const T*)(w + {text.store(weights, machine.element)})", text.constant(bias),
         text.at(out), text.at(operation.other), text.constant(operation.scale), text.constant(operation.shift),
         text.at(operation.gate),
     ]  # fmt: skip
@@ -238,39 +161,6 @@ def _corner(text: Program, operation: Operation) -> str:
     """A pointer to where the first window begins, in the border."""
     row, pixel = text.layout.row(operation.src), text.layout.pixel(operation.src)
     return f"arena + {text.layout.begin(operation.src) - operation.padding[0] * row - operation.padding[1] * pixel}"
-
-
-def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
-    """Weights [OC, IC / groups, ...] for half as many groups: each pair as one block-diagonal group."""
-    channels, depth, kh, kw = weight.shape
-    wide = weight.new_zeros(channels, 2 * depth, kh, kw)
-    size = channels // groups
-    for group in range(groups):
-        rows = slice(group * size, (group + 1) * size)
-        wide[rows, (group % 2) * depth : (group % 2 + 1) * depth] = weight[rows]
-    return wide
-
-
-def _packed(
-    one: Sum, bias: torch.Tensor, nv: int, panels: int, last: int, machine: Machine
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers."""
-    weight, groups = one.weight, one.groups
-    channels, depth, kh, kw = weight.shape
-    size, lanes = channels // groups, machine.lanes
-    wide = weight.new_zeros(groups, panels * nv * lanes, depth, kh, kw)
-    wide[:, :size] = weight.reshape(groups, size, depth, kh, kw)
-    wide_bias = bias.new_zeros(groups, panels * nv * lanes)
-    wide_bias[:, :size] = bias.reshape(groups, size)
-    parts = []
-    for group in range(groups):
-        for panel in range(panels):
-            count = (nv if panel + 1 < panels else last) * lanes
-            block = wide[group, panel * nv * lanes :][:count].permute(2, 3, 1, 0)  # [KH, KW, IC, channels]
-            if machine.precision == "bf16":
-                block = block.reshape(kh, kw, depth // 2, 2, count).transpose(3, 4)
-            parts.append(block.reshape(-1))
-    return torch.cat(parts), wide_bias.reshape(-1)
 
 
 def _depthwise(text: Program, operation: Operation) -> None:

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "kernels.hpp"
+#include "registers.hpp"
 
 // In place, as the library is mapped: copied into pages of 2 MB they were 0.6 % faster at best, and the first call of
 // ResNet-50 took twice as long.

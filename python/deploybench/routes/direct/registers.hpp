@@ -1,0 +1,159 @@
+// What kernels are made of: a register of floats, loads and stores of either element type, activations, and the team of
+// threads.
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#define DIRECT_INLINE inline __attribute__((always_inline))
+
+namespace direct {
+
+#ifdef __AVX512F__
+constexpr int L = 16;  // floats in a register
+#else
+constexpr int L = 8;
+#endif
+typedef float vec __attribute__((vector_size(4 * L), aligned(4), may_alias));
+typedef std::int32_t ivec __attribute__((vector_size(4 * L), aligned(4), may_alias));
+
+struct bf16 {
+  std::uint16_t bits;
+};
+
+DIRECT_INLINE vec all(float x) { return vec{} + x; }
+
+// ---- loads and stores, `N` of the L lanes ----
+template <int N = L>
+DIRECT_INLINE vec load(const float* p) {
+  vec x{};
+  std::memcpy(&x, p, 4 * N);
+  return x;
+}
+template <int N = L>
+DIRECT_INLINE void store(float* p, vec x) {
+  std::memcpy(p, &x, 4 * N);
+}
+#ifdef __AVX512BF16__
+template <int N = L>
+DIRECT_INLINE vec load(const bf16* p) {
+  __m256i half{};
+  std::memcpy(&half, p, 2 * N);
+  return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+}
+template <int N = L>
+DIRECT_INLINE void store(bf16* p, vec x) {
+  const __m256bh half = _mm512_cvtneps_pbh((__m512)x);
+  std::memcpy(p, &half, 2 * N);
+}
+#endif
+
+// ---- arithmetic on a register ----
+DIRECT_INLINE vec lesser(vec a, vec b) { return a < b ? a : b; }
+DIRECT_INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
+
+// e^x within 2 units of the last place: 2^n times a polynomial of degree 6 on [-ln 2 / 2, ln 2 / 2].
+DIRECT_INLINE vec exponential(vec x) {
+  x = larger(lesser(x, all(88.0F)), all(-87.0F));
+  const vec magic = all(12582912.0F);  // 1.5 * 2^23: adding it rounds to whole numbers
+  const vec shifted = x * all(1.44269504F) + magic;
+  const vec n = shifted - magic;
+  const vec r = (x - n * all(0.693359375F)) - n * all(-2.12194440e-4F);
+  vec p = all(1.3981999e-3F);
+  p = p * r + all(8.3334520e-3F);
+  p = p * r + all(4.1665795e-2F);
+  p = p * r + all(1.6666665e-1F);
+  p = p * r + all(0.5F);
+  p = p * r * r + r + all(1.0F);
+  const ivec power = ((ivec)shifted) << 23;
+  return (vec)((ivec)p + power);
+}
+
+// The error function within 2e-7 (Abramowitz and Stegun 7.1.26).
+DIRECT_INLINE vec error_function(vec x) {
+  const vec size = larger(x, -x);
+  const vec t = all(1.0F) / (all(1.0F) + all(0.3275911F) * size);
+  vec p = all(1.061405429F);
+  p = p * t + all(-1.453152027F);
+  p = p * t + all(1.421413741F);
+  p = p * t + all(-0.284496736F);
+  p = p * t + all(0.254829592F);
+  const vec y = all(1.0F) - p * t * exponential(-size * size);
+  return x < vec{} ? -y : y;
+}
+
+struct None {
+  static DIRECT_INLINE vec of(vec x) { return x; }
+};
+struct Relu {
+  static DIRECT_INLINE vec of(vec x) { return larger(x, vec{}); }
+};
+struct Hardswish {
+  static DIRECT_INLINE vec of(vec x) { return x * lesser(larger(x * all(1.0F / 6) + all(0.5F), vec{}), all(1.0F)); }
+};
+struct Hardsigmoid {
+  static DIRECT_INLINE vec of(vec x) { return lesser(larger(x * all(1.0F / 6) + all(0.5F), vec{}), all(1.0F)); }
+};
+struct Sigmoid {
+  static DIRECT_INLINE vec of(vec x) { return all(1.0F) / (all(1.0F) + exponential(-x)); }
+};
+struct Silu {
+  static DIRECT_INLINE vec of(vec x) { return x / (all(1.0F) + exponential(-x)); }
+};
+struct Gelu {
+  static DIRECT_INLINE vec of(vec x) { return x * all(0.5F) * (all(1.0F) + error_function(x * all(0.70710678F))); }
+};
+
+// What follows a sum: First, then another value added or multiplied, then Second.
+enum class Join { none, add, mul };
+template <class First_, Join join_, class Second_>
+struct After {
+  using First = First_;
+  using Second = Second_;
+  static constexpr Join join = join_;
+  template <int N, class T>
+  static DIRECT_INLINE vec of(vec x, const T* other) {
+    x = First::of(x);
+    if constexpr (join == Join::add) x += load<N>(other);
+    if constexpr (join == Join::mul) x *= load<N>(other);
+    return Second::of(x);
+  }
+};
+
+// ---- the team: threads that wait for each other between operations ----
+class Barrier {
+ public:
+  // Spins, as the next operation is microseconds away; yields when the others are late: they may wait for this very
+  // core, which without that they get at the scheduler's next tick, 4 ms later.
+  void wait(int threads) {
+    if (threads == 1) return;
+    const unsigned turn = turn_.load(std::memory_order_relaxed);
+    if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
+      waiting_.store(0, std::memory_order_relaxed);
+      turn_.store(turn + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; ++spins) {
+      spins < 500 ? _mm_pause() : yield();
+    }
+  }
+
+ private:
+  static void yield();
+  alignas(64) std::atomic<int> waiting_{0};
+  alignas(64) std::atomic<unsigned> turn_{0};
+};
+
+struct Share {
+  long begin, end;
+};
+// What thread `t` of `n` has of `count` equal pieces.
+DIRECT_INLINE Share share(long count, int t, int n) { return {count * t / n, count * (t + 1) / n}; }
+
+}  // namespace direct

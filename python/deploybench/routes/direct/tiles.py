@@ -1,0 +1,124 @@
+"""How a convolution is cut into tiles that stay in registers, and its weights in the order in which tiles read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from deploybench.routes.direct.layout import Layout
+from deploybench.routes.direct.operation import Operation
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the code is for. 16 floats a register of which there are 32, or 8 and 16."""
+
+    lanes: int
+    registers: int
+    precision: str  # fp32 or bf16
+
+    @property
+    def image_channels(self) -> int:
+        """Of the input's buffer: bf16 multiplies pairs of channels."""
+        return 4 if self.precision == "bf16" else 3
+
+    @property
+    def bytes(self) -> int:
+        """Of an element."""
+        return 4 if self.precision == "fp32" else 2
+
+    @property
+    def element(self) -> str:
+        """The type of activations and weights in C++."""
+        return "float" if self.precision == "fp32" else "bf16"
+
+
+def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine) -> tuple[int, int, int]:
+    """(NV, MR, tiles of a row) that take the fewest cycles by count: two multiply-adds or loads a cycle, four cycles until a
+    sum can be added to again, and some for the end of each tile."""
+    best: tuple[float, int, int, int] | None = None
+    for nv in range(1, 9):
+        most = (machine.registers - nv - 1) // nv
+        if most < 1 or nv > registers_of_channels:
+            continue
+        tiles = -(-pixels // most)
+        mr = -(-pixels // tiles)
+        longer = pixels - tiles * (mr - 1)
+        panels, last = (
+            -(-registers_of_channels // nv),
+            registers_of_channels - (-(-registers_of_channels // nv) - 1) * nv,
+        )
+        cycles = 0.0
+        for rows, how_many in ((mr, longer), (mr - 1, tiles - longer)):
+            for vectors, count in ((nv, panels - 1), (last, 1)):
+                step = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+                cycles += how_many * count * (depth * step + 2 * rows * vectors + 20)
+        if best is None or cycles < best[0]:
+            best = (cycles, nv, mr, tiles)
+    assert best is not None
+    return best[1:]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What a convolution adds up for one pixel: for each of KH rows, `runs` runs of `run` elements that lie side by side."""
+
+    weight: torch.Tensor  # [OC, depth, KH, KW]
+    groups: int
+    channels: int  # of the input, in a group
+    runs: int
+    run: int
+
+
+def sum_of(operation: Operation, layout: Layout, machine: Machine) -> Sum:
+    """What a convolution adds up, with the weights that go with it."""
+    src, weight = operation.src, operation.weight
+    assert weight is not None
+    groups = operation.groups
+    while (
+        groups > 1 and len(weight) // groups < machine.lanes and groups % 2 == 0
+    ):  # two groups as one, its corners zero
+        weight, groups = _paired(weight, groups), groups // 2
+    if src is layout.image:  # its pixels may have a channel more
+        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, layout.pixel(src) - weight.shape[1]))
+    channels, kw = weight.shape[1], weight.shape[3]
+    together = layout.pixel(src) == channels and not operation.before  # the pixels of a row are one run
+    runs, run = (1, kw * channels) if together else (kw, channels)
+    if machine.precision == "bf16" and run % 2:  # pairs of channels: one more, the next pixel's, with a weight of zero
+        weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, 1))
+        runs, run = kw, channels + 1
+    return Sum(weight, groups, channels, runs, run)
+
+
+def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """Weights [OC, IC / groups, ...] for half as many groups: each pair as one block-diagonal group."""
+    channels, depth, kh, kw = weight.shape
+    wide = weight.new_zeros(channels, 2 * depth, kh, kw)
+    size = channels // groups
+    for group in range(groups):
+        rows = slice(group * size, (group + 1) * size)
+        wide[rows, (group % 2) * depth : (group % 2 + 1) * depth] = weight[rows]
+    return wide
+
+
+def packed(
+    one: Sum, bias: torch.Tensor, nv: int, panels: int, last: int, machine: Machine
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers."""
+    weight, groups = one.weight, one.groups
+    channels, depth, kh, kw = weight.shape
+    size, lanes = channels // groups, machine.lanes
+    wide = weight.new_zeros(groups, panels * nv * lanes, depth, kh, kw)
+    wide[:, :size] = weight.reshape(groups, size, depth, kh, kw)
+    wide_bias = bias.new_zeros(groups, panels * nv * lanes)
+    wide_bias[:, :size] = bias.reshape(groups, size)
+    parts = []
+    for group in range(groups):
+        for panel in range(panels):
+            count = (nv if panel + 1 < panels else last) * lanes
+            block = wide[group, panel * nv * lanes :][:count].permute(2, 3, 1, 0)  # [KH, KW, IC, channels]
+            if machine.precision == "bf16":
+                block = block.reshape(kh, kw, depth // 2, 2, count).transpose(3, 4)
+            parts.append(block.reshape(-1))
+    return torch.cat(parts), wide_bias.reshape(-1)
