@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import shutil
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, bench, cases, models, options, paths, record, rounds, routes
+from deploybench import artifact, bench, cases, models, options, paths, record, report, rounds, routes
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 
@@ -27,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_models(parser, default="all")
     parser.add_argument("--runners", metavar="LIST", help=f"these alone (default all {len(RUNNERS)})")
     parser.add_argument("--update", action="store_true", help="write what was found into docs/matrix.csv")
-    parser.add_argument(
-        "--threads", type=options.positive, default=options.usable_cpus(), metavar="N", help="default: usable CPUs"
-    )
+    parser.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="models at a time (default 1)")
+    parser.add_argument("--threads", type=options.threads, metavar="N", help="default: usable CPUs, shared by the jobs")
     parser.add_argument("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
 
 
@@ -38,10 +40,11 @@ def run(args: argparse.Namespace) -> int:
     expected = read_expected()
     chosen = models.select(args.models)
     runners = bench.named_runners(args.runners, "cpu") if args.runners else RUNNERS
+    threads = args.threads or max(1, options.usable_cpus() // args.jobs)
     surprises = 0
     with tempfile.TemporaryDirectory(prefix="deploybench-matrix-") as scratch:
-        for number, model in enumerate(chosen, 1):
-            found = try_model(model, runners, Path(scratch), args.threads, args.strict)
+        tried = try_all(chosen, runners, Path(scratch), args.jobs, threads, args.strict)
+        for number, (model, found) in enumerate(tried, 1):
             differs = [
                 runner for runner, verdict in found.items() if expected.get(model.name, {}).get(runner) != verdict
             ]
@@ -57,29 +60,44 @@ def run(args: argparse.Namespace) -> int:
     return 1 if surprises and not args.update else 0
 
 
+def try_all(
+    chosen: list[Model], runners: list[str], scratch: Path, jobs: int, threads: int, strict: bool
+) -> Iterator[tuple[Model, dict[str, str]]]:
+    """Each model with its verdicts, as they come. Threads: the work is done by the processes they start."""
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        running = {}
+        for model in chosen:
+            (own := scratch / model.name).mkdir()
+            running[pool.submit(try_model, model, runners, own, threads, strict)] = model
+        for done in as_completed(running):
+            yield running[done], done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def try_model(model: Model, runners: list[str], scratch: Path, threads: int, strict: bool) -> dict[str, str]:
-    """The verdict of each runner: PASS, or FAIL with the reason. What was made for the model is removed again."""
+    """The verdict of each runner: PASS, or FAIL with the reason, or REFUSED, by a route that is not made for the model. All
+    that was made for it lies in `scratch`, which is removed again."""
     config: dict[str, Any] = {
         "device": "cpu", "runners": runners, "generate": ["--weights", "random"],
         "artifacts": str(scratch / "artifacts"), "input": str(paths.PHOTO),
         "rounds": 1, "runs": CALLS, "turn": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1,
         "threads": threads, "interop_threads": 1, **{name: values[0] for name, values in record.KNOBS.items()}, "strict": strict,
     }  # fmt: skip
-    (scratch / REFERENCE).unlink(missing_ok=True)
     try:
         case = cases.prepare(model, config)
         verdicts = {runner: _verdict(case, runner, config, scratch) for runner in runners}
     except DeploybenchError as error:
         verdicts = dict.fromkeys(runners, f"FAIL {error}")
-    for made in (scratch / "artifacts").glob(f"{model.name}.*"):
-        made.unlink()
+    shutil.rmtree(scratch)
     return verdicts
 
 
 def _verdict(case: cases.Case, runner: str, config: dict[str, Any], scratch: Path) -> str:
     ((_, output, line),) = rounds.run_round(case, [runner], config, scratch)
     if "error" in line:
-        return f"FAIL {line['error']['message']}"
+        return f"{'REFUSED' if report.unsupported([line]) else 'FAIL'} {line['error']['message']}"
     rounds.compare_with(line, output, scratch / REFERENCE, runner)
     verdict = line["parity"]
     if verdict is None:
