@@ -35,8 +35,9 @@ ROUNDS, LEAST_ROUNDS = 6, 2  # a single one has no interval
 # Equal processes differ from each other by 2 % and more (where their memory lies): by resampling measured pairs, the ratio of
 # 6 of them is within 1 % of 1 six times in ten; the error falls with the root of their number.
 SELF_CHECK_ROUNDS = 36
-RUNS = 100
-WORKERS = 36  # processes a model, by which rounds become fewer: 27 runners of ResNet-50 take two minutes a round
+RUNS, LEAST_RUNS = 100, 60
+CALLS = 1500  # timed, of all runners of a model, by which runs become fewer
+WORKERS = 36  # processes a model, by which rounds become fewer: 32 runners of ResNet-50 take 80 s a round
 # What must be equal for a run to be resumed: runs of unlike machines do not mix.
 SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
 
@@ -77,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs",
         type=options.positive,
         metavar="N",
-        help="timed calls per runner, over all rounds (default 100, at least a turn a round)",
+        help="timed calls per runner, over all rounds (default 100, with more than 15 runners fewer, at least a turn a round)",
     )
     add(
         "--warmup",
@@ -169,7 +170,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "device": device,
         "generate": _generate_flags(args),
         "rounds": count,
-        "runs": args.runs or max(RUNS, count * args.turn),
+        "runs": args.runs or max(LEAST_RUNS, min(RUNS, CALLS // len(names)), count * args.turn),
         **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS)},
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
