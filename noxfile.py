@@ -227,7 +227,8 @@ def tests(session: nox.Session) -> None:
     """Test both languages with pytest."""
     build(session)
     pytest = [program("python", "python"), "-m", "pytest", "-c", "python/pyproject.toml", "--rootdir", "."]
-    session.run(*pytest, *(session.posargs or ["tests"]), external=True)
+    # Two files at a time: most tests start programs that keep one core busy. More would not fit into a laptop's memory.
+    session.run(*pytest, *(session.posargs or ["-n", "2", "--dist", "loadfile", "tests"]), external=True)
 
 
 @nox.session(requires=["python", "cpp"])
