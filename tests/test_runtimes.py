@@ -12,7 +12,7 @@ import numpy
 import pytest
 import torch
 from conftest import PHOTOS, SHARED, Artifact, native, python
-from deploybench import parity, paths, tensor_file
+from deploybench import options, parity, paths, tensor_file
 from deploybench import record as record_module
 
 # A family each, and all that fail in C++ in the best public table: densenet, googlenet, inception_v3, squeezenet.
@@ -262,6 +262,14 @@ def test_knobs_are_in_the_record_and_denormals_go(runtime: str, tmp_path: Path) 
         record = measured(runtime, "--artifact", file, "--output", output, *flags, *FEW)
         assert {name: record[name] for name in chosen} == chosen
         assert (tensor_file.read_array(output) == 0).all() == flushed
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_bound_threads_are_as_many_as_the_cpus(runtime: str, artifact: Artifact) -> None:
+    """OpenMP binds the first thread before it can count."""
+    file = artifact("squeezenet1_1", "script")
+    for flags, threads in ((), options.usable_cpus()), (("--threads", 1), 1):
+        assert measured(runtime, "--artifact", file, "--bind", "on", *flags, *FEW)["threads"] == threads
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])

@@ -68,7 +68,13 @@ void bind_threads(char* const* argv) {
   if (std::getenv("OMP_PROC_BIND") != nullptr) return;
   (void)setenv("OMP_PROC_BIND", "true", 1);
   (void)setenv("OMP_PLACES", "cores", 1);
-  (void)execv("/proc/self/exe", argv);  // returns only where it fails: then it runs unbound
+  // Bound, this thread will see one CPU, so their number is handed on; a later --threads of the user's own wins.
+  const std::string threads = "--threads=" + std::to_string(usable_cpus());
+  std::vector<const char*> arguments = {argv[0], threads.c_str()};
+  for (char* const* at = argv + 1; *at != nullptr; ++at) arguments.push_back(*at);
+  arguments.push_back(nullptr);
+  // Returns only where it fails: then it runs unbound.
+  (void)execv("/proc/self/exe", const_cast<char* const*>(arguments.data()));
 }
 
 std::string toolchain() {

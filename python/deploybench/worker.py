@@ -140,13 +140,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def set_up(args: argparse.Namespace) -> None:
     """The runtime as the flags say, before anything else of torch is used."""
+    threads = args.threads or options.usable_cpus()  # before OpenMP binds this thread, which then sees one CPU
     if args.bind == "on" and "OMP_PROC_BIND" not in os.environ:  # read by OpenMP when torch loads it
         os.environ |= {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
     set_allocator(args.allocator)
     import torch
 
     torch.set_flush_denormal(args.flush_denormal == "on")
-    torch.set_num_threads(args.threads or options.usable_cpus())
+    torch.set_num_threads(threads)
     torch.set_num_interop_threads(args.interop_threads)
     torch._C._set_graph_executor_optimize(args.executor == "profiling")
     torch.jit.set_fusion_strategy(FUSION_STRATEGIES[args.fusion_strategy])
