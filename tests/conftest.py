@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from deploybench import library_paths, paths, routes
 
-pytest_plugins = ["bad_input"]  # its fixtures: place, here, programs
+pytest_plugins = ["bad_input", "agreement"]  # their fixtures: place, here, programs; eager_of
 
 ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))

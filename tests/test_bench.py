@@ -17,6 +17,7 @@ from bad_input import Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
 from deploybench import library_paths, models, paths, record, report, rounds, tensor_file
 from deploybench.cases import Case
+from deploybench.errors import DeploybenchError
 
 SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
 
@@ -345,7 +346,10 @@ def test_workers_that_memory_does_not_hold_together_go_in_groups(
     file = tmp_path / "net.ts"
     file.write_bytes(b"1" * 1000)
     case = Case(
-        models.find("resnet18"), {("eager", "fp32"): file, ("script", "fp32"): file}, {("trace", "fp32"): "no"}, file
+        models.find("resnet18"),
+        {("eager", "fp32"): file, ("script", "fp32"): file},
+        {("trace", "fp32"): DeploybenchError("runtime", "no")},
+        file,
     )
     runners = ["python/eager", "python/script", "python/trace", "cpp/script", "cpp/script#2"]
     each = rounds.WORKER_BYTES + rounds.COPIES * 1000

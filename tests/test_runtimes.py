@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy
 import pytest
 import torch
+from agreement import FEW, GENERATED, EagerOf, TensorOf, agrees, measured
 from conftest import PHOTOS, SHARED, Artifact, native, python
 from deploybench import options, parity, paths, tensor_file
 from deploybench import record as record_module
@@ -20,58 +19,7 @@ ARCHITECTURES = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5",
     "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32",
 ]  # fmt: skip
-GENERATED = [
-    "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mobilenet_v3_small",
-    "shufflenet_v2_x0_5", "squeezenet1_1",
-]  # fmt: skip
 ALSO_IN_PYTHON = [*GENERATED, "swin_t", "vit_b_32"]  # those that the fuser stumbles over as torchvision has them
-COMPILED = [  # 4 to 20 s each
-    "googlenet", "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
-    "vit_b_32",
-]  # fmt: skip
-SCHEMA = json.loads((paths.DATA / "record.schema.json").read_text(encoding="utf-8"))
-FEW = ("--warmup", 0, "--runs", 3, "--json")  # three calls: TorchScript profiles, optimises, runs
-TensorOf = Callable[[str], Path]
-
-
-def measured(runtime: str, *arguments: object) -> dict[str, Any]:
-    """The record of one worker, checked against the schema."""
-    done = native("bench", *arguments) if runtime == "cpp" else python("worker", *arguments)
-    assert done.returncode == 0, done.stderr
-    record: dict[str, Any] = json.loads(done.stdout)
-    jsonschema.validate(record, SCHEMA)
-    assert list(record) == SCHEMA["$defs"]["run"]["required"], "the twins print the same keys in the same order"
-    return record
-
-
-def agrees(
-    runner: str, model: str, artifact: Artifact, tensor: TensorOf, eager: numpy.ndarray, folder: Path
-) -> dict[str, Any]:
-    """The record of `runner` on the photos, or on the first where it takes one, after its answer was compared with eager's."""
-    runtime, route, precision = (*runner.split("/"), "fp32")[:3]
-    file, output = artifact(model, route, precision), folder / "output.npy"
-    count = len(eager) if route == "script" else 1
-    flags = ("--artifact", file, "--route", route, "--input", tensor(model), "--batch-size", count, "--output", output)
-    line = measured(runtime, *flags, *FEW)
-    assert (line["route"], line["precision"]) == (route, precision)
-    verdict = parity.compare(eager[:count], tensor_file.read_array(output), precision, "cpu")
-    assert verdict.ok, f"{runner}: {verdict}"
-    return line
-
-
-@pytest.fixture
-def eager_of(artifact: Artifact, tensor: TensorOf, tmp_path: Path) -> Callable[[str], numpy.ndarray]:
-    """eager_of(model): its answer to the photos, by the Python worker."""
-
-    def run(model: str) -> numpy.ndarray:
-        output = tmp_path / "eager.npy"
-        measured("python", "--artifact", artifact(model, "eager"), "--input", tensor(model), "--output", output, *FEW)
-        return tensor_file.read_array(output)
-
-    return run
-
-
-EagerOf = Callable[[str], numpy.ndarray]
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
@@ -109,33 +57,6 @@ def test_fused_is_not_frozen(artifact: Artifact, tensor: TensorOf, tmp_path: Pat
             measured(runtime, *flags, "--route", route, *FEW)
             answers.append(tensor_file.read_array(output))
         assert (answers[0] != answers[1]).any(), runtime
-
-
-@pytest.mark.parametrize("model", GENERATED)
-def test_generated_code_agrees(
-    model: str, artifact: Artifact, tensor: TensorOf, eager_of: EagerOf, tmp_path: Path
-) -> None:
-    bf16 = ("cpp/direct/bf16",) if "avx512_bf16" in record_module.cpu_flags() else ()
-    eager = eager_of(model)
-    for runner in ("python/direct", "cpp/direct", *bf16):
-        agrees(runner, model, artifact, tensor, eager, tmp_path)
-
-
-@pytest.mark.parametrize("model", COMPILED)
-def test_compiled_ahead_of_time_agrees(
-    model: str, artifact: Artifact, tensor: TensorOf, eager_of: EagerOf, tmp_path: Path
-) -> None:
-    eager = eager_of(model)
-    for runtime in ("python", "cpp"):
-        agrees(f"{runtime}/aoti", model, artifact, tensor, eager, tmp_path)
-
-
-def test_compiled_ahead_of_time_at_bf16_agrees(
-    artifact: Artifact, tensor: TensorOf, eager_of: EagerOf, tmp_path: Path
-) -> None:
-    eager = eager_of("squeezenet1_1")
-    for runtime in ("python", "cpp"):
-        agrees(f"{runtime}/aoti/bf16", "squeezenet1_1", artifact, tensor, eager, tmp_path)
 
 
 @pytest.mark.parametrize("model", [*GENERATED, "swin_t"])

@@ -65,12 +65,12 @@ class Outcome:
 
     job: Job
     error: str = ""
-    refused: bool = False
     made: bool = False  # False: it was up to date
     origin: str = ""  # of the weights
     seconds: float = 0.0
     bytes: int = 0
     peak_rss_bytes: int = 0  # of the process that made it, so far
+    refused: bool = False
 
 
 def make(job: Job) -> Outcome:
