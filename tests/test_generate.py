@@ -107,6 +107,17 @@ def test_the_artifact_describes_itself(artifact: Artifact) -> None:
     assert json.loads(extra["deploybench.json"]) == about
 
 
+def test_the_summary_says_what_was_made(tmp_path: Path) -> None:
+    flags = ("generate", "--models", "squeezenet1_1", "--weights", "random", "--out", tmp_path)
+    for words in (["made", "5.0"], ["up", "to", "date", "5.0"]):
+        done = python(*flags)
+        assert done.returncode == 0, done.stderr
+        row = next(line for line in done.stdout.splitlines() if line.startswith("squeezenet1_1")).split()
+        assert row[1 : 2 + len(words)] == ["script", *words]
+        assert row[-1] == "random"
+        assert ("1 made in" in done.stdout) == (words[0] == "made")
+
+
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_no_warning_is_compiled_in(name: str, artifact: Artifact) -> None:
     """torchvision's code warns in each scripted call of these two; a deployed program must not."""
