@@ -28,7 +28,7 @@ libtorch:    ## get LibTorch into vendor/libtorch
 	$(SESSION) libtorch -- $(LIBTORCH_FLAGS)
 build:       ## build the C++ programs into cpp/build/bin
 	$(SESSION) cpp_build
-generate:    ## write the TorchScript file of each of MODELS
+generate:    ## write the artifacts of MODELS, for ROUTES and PRECISIONS
 	$(SESSION) generate -- $(MODEL_FLAGS)
 preprocess:  ## turn a photo (ARGS=photo.jpg) into a tensor file for MODELS
 	$(SESSION) preprocess -- --model $(MODELS) $(ARGS)

@@ -144,7 +144,7 @@ def download(session: nox.Session) -> None:
 
 @job("python")
 def generate(session: nox.Session) -> None:
-    """Write the TorchScript file of each model."""
+    """Write the artifacts of each model."""
     deploybench(session, "generate", *session.posargs)
 
 
@@ -204,7 +204,7 @@ PANEL = "cpp/fused,cpp/aoti,cpp/direct,python/onnxruntime,python/openvino,cpp/fu
 
 @job("python", "cpp")
 def panel(session: nox.Session) -> None:
-    """Compare the best of C++ with ONNX Runtime and OpenVINO on 15 models (half an hour)."""
+    """Compare the best of C++ with ONNX Runtime and OpenVINO on 15 models (15 minutes on 2 cores)."""
     build(session)
     deploybench(session, "bench", "--models", "panel", "--runners", PANEL, *session.posargs)
 

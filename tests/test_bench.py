@@ -118,7 +118,7 @@ def test_cpp_is_set_against_python_on_the_same_file() -> None:
         "python/fused/bf16": 0.4,
         "cpp/fused/bf16": 0.1,
     }
-    runners = [*times, "cpp/script#2", "python/openvino"]
+    runners = [*times, "cpp/script#2", "python/script#2", "python/openvino"]
     runs = [a_run(one, n, [times.get(one, 0.1)] * 3) for one in runners for n in range(3)]
     config = {"runners": runners, "batch_size": 4, "device": "cpu", "threads": 1}
     said = "time of C++ / Python, same file: script 1.50 1.50-1.50, fused/bf16 0.25 0.25-0.25"

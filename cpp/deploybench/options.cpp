@@ -49,7 +49,7 @@ Group knobs_group(Knobs& knobs) {
        knob("--executor", {"profiling", "simple"},
             "TorchScript specialises in its first calls, or runs the graph as it is", knobs.executor),
        knob("--fusion-strategy", {"mixed", "static", "dynamic"},
-            "shapes TorchScript compiles for: 2 as they are, then 10 of any size; or 20 of one sort",
+            "TorchScript's fuser: mixed compiles for 2 shapes, then 10 times for any; or 20 times in one way",
             knobs.fusion_strategy),
        knob("--flush-denormal", {"off", "on"}, "numbers below 1e-38 become zero", knobs.flush_denormal),
        knob("--tf32", {"off", "on"}, "fp32 products on CUDA with 10 bits of mantissa", knobs.tf32),

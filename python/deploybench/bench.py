@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_weights(parser)
     options.add_device(parser)
     options.add_artifacts(parser)
+    options.add_build(parser)
     options.add_own_model(parser)
     group = parser.add_argument_group("measuring", "see docs/measuring.md")
     add = group.add_argument
@@ -239,7 +240,7 @@ def named_runners(wanted: str, device: str) -> list[str]:
     for name in names:
         if name not in known:
             near = ", ".join(difflib.get_close_matches(name, known, n=3))
-            hint = f"did you mean {near}?" if near else "see docs/measuring.md"
+            hint = f"did you mean {near}?" if near else "see docs/how-it-works.md"
             raise DeploybenchError("usage", f"{name!r}: no runner on {device}; {hint}")
     return list(dict.fromkeys([BASELINE, *names]))
 
@@ -259,6 +260,12 @@ def _generate_flags(args: argparse.Namespace) -> list[str]:
     for name in ("mean", "std"):
         if getattr(args, name) is not None:
             flags += [f"--{name}", ",".join(map(repr, getattr(args, name)))]
+    if args.memory_format:
+        flags += ["--memory-format", args.memory_format]
+    if args.portable:
+        flags.append("--portable")
+    if args.dynamic_batch:
+        flags.append(cases.DYNAMIC_BATCH + ":".join(map(str, args.dynamic_batch)))
     return flags
 
 

@@ -16,6 +16,7 @@ from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
 from deploybench.models import Model
 
 CLEANING_SECONDS = 10  # torch does not hear Ctrl-C while it writes a file, and the largest artifact has 1.3 GB
+DYNAMIC_BATCH = "--dynamic-batch="
 INTERRUPTED = (128 + signal.SIGINT, -signal.SIGINT)  # Ctrl-C reaches the child before it reaches us
 
 
@@ -38,18 +39,18 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
     chosen = [routes.runner(name) for name in config["runners"]]
     wanted = list(dict.fromkeys((one.route, one.precision) for one in chosen))
     what = model.factory if model.own else model.name
-    command = ["generate", "--models", what, "--device", device, "--artifacts", str(folder), *config["generate"]]
+    command = ["generate", "--models", what, "--device", device, "--artifacts", str(folder)]
     made: dict[tuple[str, str], Path] = {}
     errors: dict[tuple[str, str], DeploybenchError] = {}
     for precision in dict.fromkeys(precision for _, precision in wanted):
         rows = [row for row, its in wanted if its == precision]
         try:  # one built model for all routes
-            _verb([*command, "--precisions", precision, "--routes", ",".join(row.name for row in rows)])
+            _verb([*command, "--precisions", precision, *_flags(rows, config)])
         except DeploybenchError:
             # Which of them; what went well is up to date and takes no time. A kind once, though several routes run it.
             for row in {row.kind.name: row for row in rows}.values():
                 try:
-                    _verb([*command, "--precisions", precision, "--routes", row.name])
+                    _verb([*command, "--precisions", precision, *_flags([row], config)])
                 except DeploybenchError as error:
                     errors[row.kind.name, precision] = error
     for row, precision in wanted:
@@ -59,6 +60,13 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
     if not made:
         return Case(model, {}, errors, Path(config["input"]))
     return Case(model, made, errors, _tensor(Path(config["input"]), next(iter(made.values()))))
+
+
+def _flags(rows: list[routes.Route], config: dict[str, Any]) -> list[str]:
+    """For the files of these routes. --dynamic-batch is refused where none of them heeds it."""
+    heeded = any(row.kind.name == "aoti" for row in rows)
+    flags = [flag for flag in config["generate"] if heeded or not flag.startswith(DYNAMIC_BATCH)]
+    return ["--routes", ",".join(row.name for row in rows), *flags]
 
 
 def _tensor(photo: Path, made: Path) -> Path:

@@ -31,17 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--capture is the same",
     )  # fmt: skip
     options.add_precisions(parser)
-    parser.add_argument(
-        "--memory-format", choices=["contiguous", "channels_last", "auto"], metavar="FORMAT",
-        help="contiguous, channels_last, or auto: the one that measures faster (default: the kind's own)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--portable", action="store_true", help="compile for any x86-64 CPU with AVX2, not for this one"
-    )
-    parser.add_argument(
-        "--dynamic-batch", type=options.batches, metavar="MIN:MAX",
-        help="aoti alone: compile for any batch size of this range (default: for 1)",
-    )  # fmt: skip
+    options.add_build(parser)
     options.add_weights(parser)
     options.add_device(parser)
     options.add_artifacts(parser)
@@ -54,14 +44,14 @@ def run(args: argparse.Namespace) -> int:
     """Makes every artifact asked for; exit code 1 if one failed."""
     device = options.resolve_device(args.device)
     kinds = _kinds(args.routes)
-    if args.dynamic_batch and kinds != ["aoti"]:
+    if args.dynamic_batch and "aoti" not in kinds:
         raise DeploybenchError(
             "usage", "--dynamic-batch: needs --routes aoti; script and trace take any batch size as they are"
         )
     jobs = [
         Job(
             model, kind, precision, device, args.weights, options.overrides(args), args.artifacts, args.force,
-            args.memory_format or "", args.portable, args.dynamic_batch,
+            args.memory_format or "", args.portable, args.dynamic_batch if kind == "aoti" else None,
         )
         for model in models.select(args.models)
         for precision in args.precisions

@@ -11,7 +11,7 @@ from deploybench import models, options, routes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument(
-        "models", nargs="*", default=["all"], metavar="MODEL", help="names, globs, article or all (default all)"
+        "models", nargs="*", default=["all"], metavar="MODEL", help="names, globs, article, panel or all (default all)"
     )
     options.add_artifacts(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a model and line")

@@ -123,7 +123,7 @@ def find(text: str) -> Model:
 
 
 def select(patterns: Iterable[str]) -> list[Model]:
-    """The models that `patterns` name, in order and once each: names, globs, `article`, `all`, comma lists, factories."""
+    """The models that `patterns` name, in order and once each: names, globs, SETS, comma lists, factories."""
     chosen: dict[str, Model] = {}
     for pattern in (part.strip() for text in patterns for part in text.split(",") if part.strip()):
         for word in SETS.get(pattern, [pattern]):

@@ -94,7 +94,7 @@ def add_models(parser: argparse.ArgumentParser, default: str) -> None:
     """--models, also spelt --model: names, globs, sets, factories."""
     parser.add_argument(
         "--models", "--model", nargs="+", default=[default], metavar="MODEL",
-        help=f"names, globs, article, all, comma lists, or package.module:factory (default {default})",
+        help=f"names, globs, article, panel, all, comma lists, or package.module:factory (default {default})",
     )  # fmt: skip
 
 
@@ -125,11 +125,26 @@ def add_precisions(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_build(parser: argparse._ActionsContainer) -> None:
+    """How files are made: --memory-format, --portable, --dynamic-batch."""
+    parser.add_argument(
+        "--memory-format", choices=["contiguous", "channels_last", "auto"], metavar="FORMAT",
+        help="contiguous, channels_last, or auto: the one that measures faster (default: the kind's own)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--portable", action="store_true", help="compile for any x86-64 CPU with AVX2, not for this one"
+    )
+    parser.add_argument(
+        "--dynamic-batch", type=batches, metavar="MIN:MAX",
+        help="aoti: compile for any batch size of this range (default: for 1)",
+    )  # fmt: skip
+
+
 KNOBS = {  # what each does; its values stand in record.KNOBS
     "allocator": "freed memory: kept in huge pages, kept, or the system's way",
     "bind": "each intra-op thread stays on a core of its own",
     "executor": "TorchScript specialises in its first calls, or runs the graph as it is",
-    "fusion_strategy": "shapes TorchScript compiles for: 2 as they are, then 10 of any size; or 20 of one sort",
+    "fusion_strategy": "TorchScript's fuser: mixed compiles for 2 shapes, then 10 times for any; or 20 times in one way",
     "flush_denormal": "numbers below 1e-38 become zero",
     "tf32": "fp32 products on CUDA with 10 bits of mantissa",
     "cudnn_benchmark": "cuDNN tries its algorithms in the first call",
