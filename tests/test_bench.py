@@ -15,7 +15,7 @@ import numpy
 import pytest
 from bad_input import Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
-from deploybench import library_paths, models, paths, record, report, rounds, tensor_file
+from deploybench import bench, library_paths, models, paths, record, report, rounds, tensor_file
 from deploybench.cases import Case
 from deploybench.errors import DeploybenchError
 
@@ -309,6 +309,28 @@ def test_a_round_with_a_failure_is_measured_again(finished: tuple[Path, str], tm
     assert all(run["parity"]["ok"] for run in whole)
     assert [run for run in whole if run["round"] == 1] == results["runs"][3:], "a whole round stays"
     assert not [run for run in whole if run["round"] == 0 and run in results["runs"]], "one with a failure does not"
+
+
+def test_a_refusal_is_not_tried_again(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """Nor does it make its round a failed one."""
+    results = results_in(finished[0])
+    refused = record.failure("python", None, "unsupported", "not for it")
+    for index in (1, 4):
+        run = results["runs"][index]
+        results["runs"][index] = {**refused, **{key: run[key] for key in ("model", "round", "runner")}}
+    file = tmp_path / "results.json"
+    record.save(file, {**results, "complete": False})
+    done = python("bench", "--resume", file)
+    assert done.returncode == 0, done.stderr
+    assert record.load(file)["runs"] == results["runs"]
+    markdown = report.markdown(record.load(file)).splitlines()
+    assert markdown[markdown.index("- python/script: unsupported: not for it") - 1] == "", "no row of the table"
+
+
+@pytest.mark.parametrize(("count", "runs"), [(2, 100), (14, 100), (20, 75), (32, 60)])
+def test_many_runners_make_fewer_calls(count: int, runs: int) -> None:
+    assert bench.calls_of_each(count, rounds=2, turn=5) == runs
+    assert bench.calls_of_each(count, rounds=30, turn=5) == 150, "a turn a round"
 
 
 def test_turns_and_rounds_alternate(

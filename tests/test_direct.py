@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import Artifact, one_line_error, python
+from deploybench import job, models
 from deploybench.errors import DeploybenchError
+from deploybench.options import Overrides
 from deploybench.routes import direct, graph, inductor
 from torch import nn
 from torch.nn import functional as F
@@ -150,7 +152,7 @@ class Metadata:
     """What direct.export reads of an artifact's metadata."""
 
     def __init__(self, precision: str, portable: bool) -> None:
-        self.precision, self.built_for = precision, inductor.built_for("cpu", portable)
+        self.precision, self.device, self.built_for = precision, "cpu", inductor.built_for("cpu", portable)
 
     def to_json(self) -> str:
         return "{}"
@@ -234,6 +236,16 @@ def test_what_it_does_not_know_is_named(net: Net, words: str, tmp_path: Path) ->
     with pytest.raises(DeploybenchError, match=words):
         built(net.eval(), tmp_path / "net.pt2")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_no_route_runs_is_refused(tmp_path: Path) -> None:
+    flags = ("generate", "--models", "squeezenet1_1", "--weights", "random", "--artifacts", tmp_path)
+    one_line_error(python(*flags, "--routes", "script,direct", "--precisions", "fp16"), 2, "fp16", "--device cuda")
+    assert not list(tmp_path.iterdir())
+    half = job.Job(models.find("squeezenet1_1"), "direct", "fp16", "cuda", "random", Overrides(), tmp_path, False)
+    with pytest.raises(DeploybenchError, match="direct files run at fp32, bf16 on cpu, not at fp16 on cuda") as refusal:
+        job.make(half)
+    assert refusal.value.exit_code == 3
 
 
 def test_a_transformer_is_one_line(tmp_path: Path) -> None:

@@ -342,6 +342,21 @@ def test_a_range_of_batches(tmp_path: Path, own: dict[str, object]) -> None:
         for size in (1, 9):
             one_line_error(run(*call, size), 1, "takes batches of 2 to 8", f"{size}")
     one_line_error(python("generate", *flags, "--routes", "script", **own), 2, "--dynamic-batch", "--routes aoti")
+    both = (
+        "--runners",
+        "cpp/aoti",
+        "--artifacts",
+        tmp_path,
+        "--results",
+        tmp_path / "results",
+        "--rounds",
+        2,
+        "--runs",
+        6,
+    )
+    bench = ("bench", *flags[:4], "--batch-size", 2, *both)
+    assert python(*bench, "--dynamic-batch", "2:8", **own).returncode == 0, "bench asks for the same file"
+    assert artifacts_module.read_metadata(file).batches == [2, 8]
     for bad in ("8:2", "4", "0:4", "x:y", "2:2"):
         done = python("generate", "--model", "mine:thousand", "--routes", "aoti", "--dynamic-batch", bad, **own)
         assert done.returncode == 2

@@ -11,7 +11,7 @@ import pytest
 import torch
 from agreement import FEW, GENERATED, EagerOf, TensorOf, agrees, measured
 from conftest import PHOTOS, SHARED, Artifact, native, python
-from deploybench import options, parity, paths, tensor_file
+from deploybench import options, parity, paths, routes, tensor_file
 from deploybench import record as record_module
 
 # A family each, and all that fail in C++ in the best public table: densenet, googlenet, inception_v3, squeezenet.
@@ -78,7 +78,7 @@ def test_tracing_agrees_too(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("route", ["script", "trace", "frozen", "aoti"])
+@pytest.mark.parametrize("route", [row.name for row in routes.ROUTES.values() if row.cuda_graph])
 def test_a_cuda_graph_answers_to_fresh_images(route: str, tensor: TensorOf, tmp_path: Path) -> None:
     """It is recorded on zeros, so eager's answer to the photos shows that each replay reads what it is given."""
     where = ("--device", "cuda", "--weights", "random", "--out", tmp_path)

@@ -73,12 +73,12 @@ if(EXISTS "${libtorch_lib}/libtorch_cuda.so")
   # CUDA graphs are the one thing that needs CUDA's own headers. A toolkit has them, and so have NVIDIA's wheels, where
   # crt/host_config.h comes with the compiler's, which `make libtorch` brings too.
   file(GLOB nvidia_includes "${real_lib}/../../nvidia/*/include")
-  find_path(DEPLOYBENCH_CUDA_INCLUDE crt/host_config.h NO_DEFAULT_PATH
+  find_path(cuda_include NAMES crt/host_config.h NO_CACHE NO_DEFAULT_PATH
     PATHS ${nvidia_includes} "$ENV{CUDA_HOME}/include" /usr/local/cuda/include)
-  if(DEPLOYBENCH_CUDA_INCLUDE)
-    target_include_directories(libtorch SYSTEM INTERFACE "${DEPLOYBENCH_CUDA_INCLUDE}")
+  if(cuda_include AND EXISTS "${cuda_include}/cuda_runtime_api.h")
+    target_include_directories(libtorch SYSTEM INTERFACE "${cuda_include}")
     target_compile_definitions(libtorch INTERFACE DEPLOYBENCH_CUDA_GRAPH)
   else()
-    message(STATUS "CUDA's headers were not found: --cuda-graph will not work. `make libtorch` brings them, or set CUDA_HOME.")
+    message(STATUS "CUDA's headers were not found: --cuda-graph will not work. `make libtorch` brings those of CUDA 13, or set CUDA_HOME.")
   endif()
 endif()

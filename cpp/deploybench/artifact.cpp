@@ -237,8 +237,8 @@ Artifact Artifact::load(const std::string& path, const std::string& device, cons
     state->metadata = read_metadata(path);
     check_device(path, device, state->metadata, cuda_graph);
     state->route = &choose_route(path, state->metadata, route);
-    check_machine(path, state->metadata, version_from_config(at::show_config()), gpu_architecture());
     const bool cuda = state->metadata.device == "cuda";
+    check_machine(path, state->metadata, version_from_config(at::show_config()), cuda ? gpu_architecture() : "");
     state->device = cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
     if (cuda_graph) state->graph = make_cuda_graph();
     if (state->route->package) {

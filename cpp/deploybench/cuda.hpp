@@ -14,6 +14,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "deploybench/error.hpp"
 #include "deploybench/torch_text.hpp"
@@ -61,9 +62,17 @@ class CudaGraph {
       const c10::StreamGuard guard(cuda.getStreamFromGlobalPool(images.device()));  // the default cannot be recorded
       for (int i = 0; i < calls_before; ++i) (void)forward(zeros);
       cuda.synchronizeDevice(images.get_device());
+      c10::cuda::CUDACachingAllocator::emptyCache();  // the graph has a pool of its own
       graph_.capture_begin();
-      output_ = forward(zeros);
-      graph_.capture_end();
+      try {
+        output_ = forward(zeros);
+        graph_.capture_end();
+      } catch (const c10::Error& error) {
+        if (is_memory_shortage(error.what())) throw;
+        throw Error(Code::runtime, "--cuda-graph on",
+                    "this model cannot be recorded (" + essence(error.what_without_backtrace()) + ")",
+                    "use --cuda-graph off");
+      }
     }
     input_ = std::move(zeros);
   }
@@ -96,7 +105,7 @@ struct CudaGraph {
 
 inline std::unique_ptr<CudaGraph> make_cuda_graph() {
   throw Error(Code::runtime, "--cuda-graph on", "this program was built without CUDA's headers",
-              "`make libtorch VARIANT=cu130` brings them, or set CUDA_HOME; then `make clean build`");
+              "`make libtorch ARGS=--force` brings them for CUDA 13, or set CUDA_HOME; then `make clean build`");
 }
 
 #endif

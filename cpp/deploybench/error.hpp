@@ -7,7 +7,8 @@
 
 namespace deploybench {
 
-// The same codes as on the Python side; they go into the failure record.
+// The same codes as on the Python side, save `unsupported`, which only `generate` gives; they go into the failure
+// record.
 enum class Code {
   usage,
   artifact_missing,

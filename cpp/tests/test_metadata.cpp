@@ -58,6 +58,8 @@ TEST(metadata, flags_of_compiled_code_are_texts) {
   CHECK((parse(good().dump()).built_for_cpu == std::vector<std::string>{"avx2", "fma"}));
   CHECK(with("built_for", json::object()).built_for_cpu.empty());
   CHECK_THROWS(with("built_for", "avx2"), "built_for. is not an object");
+  CHECK(with("built_for", {{"gpu", "sm_90"}}).built_for_gpu == "sm_90");
+  CHECK_THROWS(with("built_for", {{"gpu", 90}}), "built_for.gpu is not a text");
   CHECK_THROWS(with("built_for", {{"cpu_flags", "avx2"}}), "built_for.cpu_flags is not a list of flags");
   CHECK_THROWS(with("built_for", {{"cpu_flags", {1}}}), "built_for.cpu_flags is not a text");
 }

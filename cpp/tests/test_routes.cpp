@@ -50,6 +50,9 @@ TEST(routes, compiled_code_needs_its_cpu_and_its_torch) {
   if (metadata.built_for_cpu.empty()) return;  // a CPU whose flags /proc/cpuinfo does not name
   CHECK_THROWS(check_machine("a.pt2", metadata, "2.14.0+cpu", ""),
                "compiled for torch 2.13.0+cpu, this is LibTorch 2.14");
+  metadata.built_for_gpu = "sm_80";
+  check_machine("a.pt2", metadata, "2.13.0", "sm_80");
+  CHECK_THROWS(check_machine("a.pt2", metadata, "2.13.0", "sm_90"), "compiled for a GPU of sm_80, this one is sm_90");
   metadata.built_for_cpu.emplace_back("avx4096");
   CHECK_THROWS(check_machine("a.pt2", metadata, "2.13.0", ""),
                "a.pt2: compiled for a CPU with avx4096, which this one");

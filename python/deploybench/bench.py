@@ -171,7 +171,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "device": device,
         "generate": _generate_flags(args),
         "rounds": count,
-        "runs": args.runs or max(LEAST_RUNS, min(RUNS, CALLS // len(names)), count * args.turn),
+        "runs": args.runs or calls_of_each(len(names), count, args.turn),
         **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS)},
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
@@ -188,8 +188,13 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     return path, results
 
 
+def calls_of_each(runners: int, rounds: int, turn: int) -> int:
+    """The usual number of timed calls of each runner."""
+    return max(LEAST_RUNS, min(RUNS, CALLS // runners), rounds * turn)
+
+
 def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """The results file to go on with; failed runs are tried again."""
+    """The results file to go on with; failed runs are tried again, refusals are kept."""
     path = Path(args.resume) if args.resume else record.latest(args.results)
     results = record.load(path)
     now = record.environment()
@@ -204,7 +209,7 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         raise DeploybenchError(
             "input_invalid", f"{shown(path)}: its config lacks {missing}; run bench without --resume"
         )
-    results["runs"] = [run for run in results["runs"] if "error" not in run]
+    results["runs"] = [run for run in results["runs"] if "error" not in run or report.unsupported([run])]
     results["complete"] = False
     print(f"going on with {shown(path)}: {len(results['runs'])} runs are there", file=sys.stderr)
     return path, results

@@ -46,9 +46,13 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
         rows = [row for row, its in wanted if its == precision]
         try:  # one built model for all routes
             _verb([*command, "--precisions", precision, *_flags(rows, config)])
-        except DeploybenchError:
+        except DeploybenchError as first:
             # Which of them; what went well is up to date and takes no time. A kind once, though several routes run it.
-            for row in {row.kind.name: row for row in rows}.values():
+            kinds = {row.kind.name: row for row in rows}
+            if len(kinds) == 1:
+                errors[rows[0].kind.name, precision] = first
+                continue
+            for row in kinds.values():
                 try:
                     _verb([*command, "--precisions", precision, *_flags([row], config)])
                 except DeploybenchError as error:

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Runs the verb; the exit code. 2 for usage, 1 for other failures, 130 for Ctrl-C."""
+    """Runs the verb; the exit code. 2 for usage, 3 for a route's refusal, 1 for other failures, 130 for Ctrl-C."""
     try:
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background of a script
             signal.signal(signal.SIGINT, _interrupt)

@@ -41,9 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Makes every artifact asked for; exit code 1 if one failed."""
+    """Makes every artifact asked for; exit code 1 if one failed, 3 if all that failed were refused."""
     device = options.resolve_device(args.device)
     kinds = _kinds(args.routes)
+    if "fp16" in args.precisions and device == "cpu":
+        raise DeploybenchError("usage", "--precisions fp16: for --device cuda alone; bf16 is for both")
     if args.dynamic_batch and "aoti" not in kinds:
         raise DeploybenchError(
             "usage", "--dynamic-batch: needs --routes aoti; script and trace take any batch size as they are"

@@ -79,6 +79,7 @@ def make(job: Job) -> Outcome:
     from deploybench.routes import write
 
     start = time.perf_counter()
+    _check_runnable(job)
     existing = _existing(job)
     source = None
     if existing is None or existing.weights["origin"] == "random" != job.weights or job.weights == "pretrained":
@@ -94,6 +95,18 @@ def make(job: Job) -> Outcome:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds = time.perf_counter() - start
     return Outcome(job, "", True, source.origin, seconds, job.path.stat().st_size, peak)
+
+
+def _check_runnable(job: Job) -> None:
+    """Refuses a file that no route would run."""
+    rows = [row for row in routes.ROUTES.values() if row.kind.name == job.kind]
+    if any(routes.runs(row, job.precision, job.device) for row in rows):
+        return
+    able = " and ".join(dict.fromkeys(f"{', '.join(row.precisions)} on {', '.join(row.devices)}" for row in rows))
+    raise DeploybenchError(
+        "unsupported",
+        f"{job.model.name}: {job.kind} files run at {able}, not at {job.precision} on {job.device}; use --routes script",
+    )
 
 
 def return_freed_memory() -> None:

@@ -8,10 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import shutil
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_models(parser, default="all")
     parser.add_argument("--runners", metavar="LIST", help=f"these alone (default all {len(RUNNERS)})")
     parser.add_argument("--update", action="store_true", help="write what was found into docs/matrix.csv")
-    parser.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="models at a time (default 1)")
-    parser.add_argument("--threads", type=options.threads, metavar="N", help="default: usable CPUs, shared by the jobs")
+    parser.add_argument(
+        "--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs"
+    )
     parser.add_argument("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
 
 
@@ -40,11 +38,10 @@ def run(args: argparse.Namespace) -> int:
     expected = read_expected()
     chosen = models.select(args.models)
     runners = bench.named_runners(args.runners, "cpu") if args.runners else RUNNERS
-    threads = args.threads or max(1, options.usable_cpus() // args.jobs)
     surprises = 0
     with tempfile.TemporaryDirectory(prefix="deploybench-matrix-") as scratch:
-        tried = try_all(chosen, runners, Path(scratch), args.jobs, threads, args.strict)
-        for number, (model, found) in enumerate(tried, 1):
+        for number, model in enumerate(chosen, 1):
+            found = try_model(model, runners, Path(scratch), args.threads, args.strict)
             differs = [
                 runner for runner, verdict in found.items() if expected.get(model.name, {}).get(runner) != verdict
             ]
@@ -52,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
             failed = [f"{runner} {verdict}" for runner, verdict in found.items() if verdict != "PASS"]
             note = "" if args.update or not differs else f"  NOT AS EXPECTED: {', '.join(differs)}"
             print(f"[{number}/{len(chosen)}] {model.name}: {'; '.join(failed) or 'PASS by all'}{note}", flush=True)
-            if args.update:  # after each model, so that an interrupted run keeps what it has
+            if (
+                args.update
+            ):  # after each model, so that an interrupted run keeps what it has; read anew: another may write, too
+                expected = read_expected()
                 expected[model.name] = expected.get(model.name, {}) | found
                 write_expected(expected)
     passed = "as expected" if not surprises else f"{surprises} not as docs/matrix.csv says; if that is right: --update"
@@ -60,37 +60,23 @@ def run(args: argparse.Namespace) -> int:
     return 1 if surprises and not args.update else 0
 
 
-def try_all(
-    chosen: list[Model], runners: list[str], scratch: Path, jobs: int, threads: int, strict: bool
-) -> Iterator[tuple[Model, dict[str, str]]]:
-    """Each model with its verdicts, as they come. Threads: the work is done by the processes they start."""
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        running = {}
-        for model in chosen:
-            (own := scratch / model.name).mkdir()
-            running[pool.submit(try_model, model, runners, own, threads, strict)] = model
-        for done in as_completed(running):
-            yield running[done], done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def try_model(model: Model, runners: list[str], scratch: Path, threads: int, strict: bool) -> dict[str, str]:
-    """The verdict of each runner: PASS, or FAIL with the reason, or REFUSED, by a route that is not made for the model. All
-    that was made for it lies in `scratch`, which is removed again."""
+    """The verdict of each runner: PASS, or FAIL with the reason, or REFUSED, by a route that is not made for the model. What
+    was made for it is removed again."""
     config: dict[str, Any] = {
         "device": "cpu", "runners": runners, "generate": ["--weights", "random"],
         "artifacts": str(scratch / "artifacts"), "input": str(paths.PHOTO),
         "rounds": 1, "runs": CALLS, "turn": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1,
         "threads": threads, "interop_threads": 1, **{name: values[0] for name, values in record.KNOBS.items()}, "strict": strict,
     }  # fmt: skip
+    (scratch / REFERENCE).unlink(missing_ok=True)
     try:
         case = cases.prepare(model, config)
         verdicts = {runner: _verdict(case, runner, config, scratch) for runner in runners}
     except DeploybenchError as error:
         verdicts = dict.fromkeys(runners, f"FAIL {error}")
-    shutil.rmtree(scratch)
+    for made in (scratch / "artifacts").glob(f"{model.name}.*"):
+        made.unlink()
     return verdicts
 
 

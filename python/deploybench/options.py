@@ -148,7 +148,7 @@ KNOBS = {  # what each does; its values stand in record.KNOBS
     "flush_denormal": "numbers below 1e-38 become zero",
     "tf32": "fp32 products on CUDA with 10 bits of mantissa",
     "cudnn_benchmark": "cuDNN tries its algorithms in the first call",
-    "cuda_graph": "on CUDA the kernels of a call are recorded once and replayed: script, trace, frozen, aoti",
+    "cuda_graph": "on CUDA the kernels of a call are recorded once and replayed",
 }
 
 

@@ -112,6 +112,7 @@ def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str
         cells = [[row.get(name, "-") for name in columns] for row in rows]
         table = tabulate.tabulate(cells, headers, style, disable_numparse=True, colalign=_aligned(columns))
         twins = ["", line] if (line := twins_line(results, model)) else []
+        failures = ["", *(f"- {text}" for text in failures)] if failures else []
     return "\n".join([caption(results, model), table, *twins, *failures])
 
 

@@ -124,10 +124,10 @@ def check_machine(path: Path, metadata: Metadata) -> None:
         )
     if metadata.device == "cuda":
         major, minor = torch.cuda.get_device_capability()
-        if metadata.built_for.get("gpu") != f"sm_{major}{minor}":
+        built, here = metadata.built_for.get("gpu"), f"sm_{major}{minor}"
+        if built and built != here:
             raise DeploybenchError(
-                "artifact_device",
-                f"{shown(path)}: compiled for a GPU of {metadata.built_for.get('gpu')}, this one is sm_{major}{minor}; {again}",
+                "artifact_device", f"{shown(path)}: compiled for a GPU of {built}, this one is {here}; {again}"
             )
 
 
@@ -158,6 +158,8 @@ def answer(path: Path, metadata: Metadata, forward: routes.Forward, images: torc
     """What the artifact says to `images`: float32 [N, classes] on the host."""
     try:
         output = forward(images)
+    except DeploybenchError:
+        raise
     except Exception as error:  # a user's own module may raise anything
         raise torch_error(f"{shown(path)}: failed when run", error, metadata.model, "runtime") from error
     return to_host(path, metadata, len(images), output)
@@ -180,6 +182,8 @@ def timed_call(path: Path, metadata: Metadata, forward: routes.Forward, images: 
     def call() -> tuple[float, float | None, numpy.ndarray]:
         try:
             seconds, device_seconds, output = clocked()
+        except DeploybenchError:
+            raise
         except Exception as error:  # a user's own module may raise anything
             raise torch_error(f"{shown(path)}: failed when run", error, metadata.model, "runtime") from error
         return seconds, device_seconds, to_host(path, metadata, len(images), output)

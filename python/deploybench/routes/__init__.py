@@ -84,6 +84,11 @@ ROUTES = {
 }
 
 
+def runs(row: Route, precision: str, device: str) -> bool:
+    """Whether the route can run there at all. CPUs have fp16 as a format of storage, not of arithmetic."""
+    return precision in row.precisions and device in row.devices and (precision, device) != ("fp16", "cpu")
+
+
 def route(name: str) -> Route:
     """The row called `name`."""
     if name not in ROUTES:
@@ -126,6 +131,6 @@ def runners(device: str, precisions: tuple[str, ...] = ("fp32",)) -> list[Runner
         Runner(runtime, row, precision)
         for precision in precisions
         for row in ROUTES.values()
-        if precision in row.precisions and device in row.devices
+        if runs(row, precision, device)
         for runtime in row.runtimes
     ]

@@ -1,9 +1,11 @@
 """CUDA graphs: the kernels of one call recorded and then launched together, so that the host's time per kernel (about 5 us)
-is paid once. Twin of CudaGraph in cpp/deploybench/artifact."""
+is paid once. Twin of cpp/deploybench/cuda.hpp."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from deploybench.errors import DeploybenchError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +43,14 @@ class Replayed:
             for _ in range(CALLS_BEFORE):
                 self._forward(self._input)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            self._output = self._forward(self._input)
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                self._output = self._forward(self._input)
+        except RuntimeError as error:
+            if "out of memory" in str(error):
+                raise
+            why = first_line(error.__context__ or error)  # leaving the block may fail once more, for the same reason
+            raise DeploybenchError(
+                "runtime", f"--cuda-graph on: this model cannot be recorded ({why}); use --cuda-graph off"
+            ) from error
         return graph
