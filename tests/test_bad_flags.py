@@ -92,7 +92,7 @@ def test_what_is_required(here: Run, place: Place, tmp_path: Path) -> None:
         (lambda: native("bench"), ("--artifact", "--help")),
         (lambda: native("infer"), ("ARTIFACT", "--help")),
         (lambda: native("infer", place.script), ("INPUT", "--help")),
-        (lambda: native("infer", place.script, place.tensor, place.tensor), ("too many",)),
+        (lambda: native("infer", place.script, place.tensor, place.photo), ("goes alone", "not both")),
         (lambda: here("infer", "--artifact", place.script, place.tensor, place.photo), ("one tensor file", "not both")),
         (lambda: here("infer", "--model", "resnet18,resnet34", place.photo), ("--model", "name one")),
         (lambda: here("infer", "--model", "resnet5O", place.photo), ("resnet5O", "did you mean", "resnet50")),

@@ -1,4 +1,4 @@
-// infer: classifies the images of a tensor file with one artifact and prints the likeliest classes of each.
+// infer: classifies photos, or the images of a tensor file, with one artifact and prints the likeliest classes of each.
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -12,6 +12,7 @@
 #include "deploybench/labels.hpp"
 #include "deploybench/options.hpp"
 #include "deploybench/predictions.hpp"
+#include "deploybench/preprocess.hpp"
 #include "deploybench/record.hpp"
 #include "deploybench/tensor_file.hpp"
 #include "deploybench/version.hpp"
@@ -28,9 +29,23 @@ std::int64_t checked_top_k(std::int64_t top_k, std::int64_t classes) {
               "give a smaller one");
 }
 
-std::vector<std::vector<Prediction>> predict(Artifact& artifact, const TensorFile& input, std::int64_t top_k,
+bool is_tensor_file(const std::string& path) { return path.ends_with(".npy") || path.ends_with(".dat"); }
+
+// float32 [N,channels,height,width] flattened: photos through the artifact's own transform, or one tensor file as it
+// is.
+std::vector<float> read_inputs(const std::vector<std::string>& inputs, const Metadata& metadata,
+                               const std::string& path) {
+  const auto tensor = std::ranges::find_if(inputs, is_tensor_file);
+  if (tensor != inputs.end()) {
+    if (inputs.size() == 1) return read_tensor_file(*tensor, metadata.image_shape()).values;
+    throw Error(Code::usage, *tensor, "goes alone", "give either one tensor file or photos, not both");
+  }
+  return preprocess(inputs, metadata, path);
+}
+
+std::vector<std::vector<Prediction>> predict(Artifact& artifact, std::span<const float> images, std::int64_t top_k,
                                              const std::string& path) {
-  artifact.feed(input.values);
+  artifact.feed(images);
   artifact.call();
   const std::span<const float> output = artifact.output();
   if (!std::ranges::all_of(output, [](float value) { return std::isfinite(value); })) {
@@ -56,7 +71,7 @@ std::string text_of(const Inference& inference) {
 void run(const InferOptions& options) {
   Inference inference;
   inference.artifact = options.artifact;
-  inference.input = options.input;
+  for (const std::string& input : options.inputs) inference.input += (inference.input.empty() ? "" : ", ") + input;
   inference.runtime = set_up_runtime(options.threads, 1, {.executor = "simple"});
   Artifact artifact = Artifact::load(options.artifact, options.device, "");
   const Metadata& metadata = artifact.metadata();
@@ -65,8 +80,8 @@ void run(const InferOptions& options) {
   for (const std::string& warning : inference.warnings) warn(warning);
   const std::int64_t top_k = checked_top_k(options.top_k, metadata.classes);
   inference.labels = options.labels.empty() ? metadata.labels : read_labels(options.labels, metadata.classes);
-  const TensorFile input = read_tensor_file(options.input, metadata.image_shape());
-  inference.predictions = predict(artifact, input, top_k, options.artifact);
+  const std::vector<float> images = read_inputs(options.inputs, metadata, options.artifact);
+  inference.predictions = predict(artifact, images, top_k, options.artifact);
   if (metadata.weights_origin == "random")
     notice("random weights: the labels mean nothing (see docs/troubleshooting.md)");
   print(options.json ? inference_json(inference, metadata) + "\n" : text_of(inference));

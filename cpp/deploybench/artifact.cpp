@@ -93,7 +93,7 @@ void check_file(const std::string& path) {
   }
 }
 
-Metadata read_metadata(const std::string& path) {
+Metadata metadata_in(const std::string& path) {
   std::optional<caffe2::serialize::PyTorchStreamReader> reader;
   try {
     reader.emplace(path);
@@ -214,6 +214,11 @@ RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, c
   });
 }
 
+Metadata read_metadata(const std::string& path) {
+  check_file(path);
+  return guarded(path, Code::artifact_invalid, [&] { return metadata_in(path); });
+}
+
 std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Metadata& metadata) {
   return guarded("--batch-size", Code::runtime, [&] {
     const auto& shape = metadata.input_shape;
@@ -234,7 +239,7 @@ Artifact Artifact::load(const std::string& path, const std::string& device, cons
   state->path = path;
   guarded(path, Code::artifact_invalid, [&] {
     const c10::InferenceMode guard;
-    state->metadata = read_metadata(path);
+    state->metadata = metadata_in(path);
     check_device(path, device, state->metadata, cuda_graph);
     state->route = &choose_route(path, state->metadata, route);
     const bool cuda = state->metadata.device == "cuda";

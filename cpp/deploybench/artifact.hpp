@@ -23,6 +23,9 @@ RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, c
 // torch.randn(shape) gives.
 std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Metadata& metadata);
 
+// What the file says of itself; nothing of it is loaded. Throws Error: artifact_missing, artifact_invalid.
+Metadata read_metadata(const std::string& path);
+
 class Artifact {
  public:
   // Checks the file, reads its metadata, then loads it onto its device, to be run by a route. `device` and `route` are

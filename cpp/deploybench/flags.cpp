@@ -126,6 +126,14 @@ Store into_text(std::string& target) {
   };
 }
 
+Store into_texts(std::vector<std::string>& target) {
+  return [&target](std::string_view text) -> std::optional<std::string> {
+    if (text.empty()) return "the name of a file";
+    target.emplace_back(text);
+    return std::nullopt;
+  };
+}
+
 Store into_choice(std::string& target, std::vector<std::string> choices) {
   return [&target, choices = std::move(choices)](std::string_view text) -> std::optional<std::string> {
     if (std::ranges::find(choices, text) != choices.end()) {
@@ -154,15 +162,18 @@ void parse(const CommandLine& line, std::span<const char* const> arguments) {
       continue;
     }
     if (positional == line.positionals.size()) refuse(line, argument, "one argument too many");
-    store_value(line, line.positionals[positional].name, line.positionals[positional].store, argument);
-    ++positional;
+    const Positional& taken = line.positionals[positional];
+    store_value(line, taken.name, taken.store, argument);
+    if (!taken.several) ++positional;
     ++at;
   }
 }
 
 std::string help_text(const CommandLine& line) {
   std::string text = "usage: " + line.program;
-  for (const Positional& positional : line.positionals) text += " " + positional.name;
+  for (const Positional& positional : line.positionals) {
+    text += " " + positional.name + (positional.several ? "..." : "");
+  }
   text += " [flags]\n\n" + wrapped(line.summary, 0) + "\n";
   if (!line.positionals.empty()) text += "\n";
   for (const Positional& positional : line.positionals) text += entry(positional.name, positional.help);

@@ -31,6 +31,7 @@ struct Positional {
   std::string name;  // "ARTIFACT"
   std::string help;
   Store store;
+  bool several = false;  // the last one only: takes all that follow
 };
 
 struct CommandLine {
@@ -46,6 +47,7 @@ Store into_count(std::int64_t& target, std::int64_t least, std::int64_t most);
 Store into_seed(std::optional<std::uint64_t>& target);
 Store into_seconds(double& target, bool zero_allowed);
 Store into_text(std::string& target);
+Store into_texts(std::vector<std::string>& target);
 Store into_choice(std::string& target, std::vector<std::string> choices);
 Store into_switch(bool& target);
 

@@ -117,6 +117,31 @@ std::vector<std::string> read_label_list(const Fields& fields, std::int64_t clas
   return read;
 }
 
+std::array<double, 3> read_channels(const Fields& fields, const std::string& key, double least) {
+  constexpr double most = 1e6;
+  const json& list = fields.at(key);
+  const auto sound = [&](const json& one) {
+    return one.is_number() && one.get<double>() >= least && one.get<double>() <= most;
+  };
+  if (!list.is_array() || list.size() != 3 || !std::ranges::all_of(list, sound)) {
+    fields.bad(key, "three numbers in range");
+  }
+  return {list[0].get<double>(), list[1].get<double>(), list[2].get<double>()};
+}
+
+// Twin of Preprocessing.from_json in python/deploybench/images.py.
+Preprocessing read_preprocessing(const json& object, const std::string& path) {
+  constexpr std::int64_t longest_side = 8192;
+  const Fields fields(object, path, "preprocessing.");
+  Preprocessing read;
+  if (!fields.at("resize").is_null()) read.resize = fields.count_of(fields.at("resize"), "resize", longest_side);
+  read.crop = fields.count_of(fields.at("crop"), "crop", longest_side);
+  read.bicubic = fields.choice("interpolation", {"bilinear", "bicubic"}) == "bicubic";
+  read.mean = read_channels(fields, "mean", -1e6);
+  read.std = read_channels(fields, "std", 1e-6);
+  return read;
+}
+
 std::vector<std::string> read_cpu_flags(const json& built_for, const std::string& path) {
   const Fields fields(built_for, path, "built_for.");
   std::vector<std::string> read;
@@ -141,6 +166,7 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.device = fields.choice("device", {"cpu", "cuda"});
   metadata.input_shape = read_shape(fields);
   metadata.batches = read_batches(fields);
+  metadata.preprocessing = read_preprocessing(fields.at("preprocessing"), path);
   metadata.classes = fields.count_of(fields.at("classes"), "classes", most_classes);
   metadata.labels = read_label_list(fields, metadata.classes);
   metadata.weights_origin =

@@ -3,11 +3,21 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace deploybench {
+
+// How the model wants its photos; see preprocess.hpp.
+struct Preprocessing {
+  std::optional<std::int64_t> resize;  // pixels of the shorter edge, 1..8192; none: left as it is
+  std::int64_t crop = 0;               // pixels, 1..8192
+  bool bicubic = false;                // or bilinear
+  std::array<double, 3> mean{};        // of values 0..1, -1e6..1e6
+  std::array<double, 3> std{};         // 1e-6..1e6
+};
 
 struct Metadata {
   std::string model;      // "resnet50"
@@ -17,12 +27,13 @@ struct Metadata {
   std::string device;                         // "cpu" or "cuda"
   std::array<std::int64_t, 4> input_shape{};  // N, channels, height, width; each 1..16384
   std::array<std::int64_t, 2> batches{};      // the smallest and the largest N that work; each 1..1048576
-  std::int64_t classes = 0;                   // 1..1000000
-  std::vector<std::string> labels;            // `classes` of them
-  std::string weights_origin;                 // "random", "pretrained" or "file"
-  std::vector<std::string> built_for_cpu;     // flags of /proc/cpuinfo that compiled code needs; empty: there is none
-  std::string built_for_gpu;                  // architecture that compiled code needs, "sm_90"; empty: none
-  std::string torch_version;                  // torch that made it, e.g. "2.13.0+cpu"
+  Preprocessing preprocessing;
+  std::int64_t classes = 0;                // 1..1000000
+  std::vector<std::string> labels;         // `classes` of them
+  std::string weights_origin;              // "random", "pretrained" or "file"
+  std::vector<std::string> built_for_cpu;  // flags of /proc/cpuinfo that compiled code needs; empty: there is none
+  std::string built_for_gpu;               // architecture that compiled code needs, "sm_90"; empty: none
+  std::string torch_version;               // torch that made it, e.g. "2.13.0+cpu"
 
   // {channels, height, width}
   [[nodiscard]] std::array<std::int64_t, 3> image_shape() const {
@@ -35,8 +46,8 @@ inline constexpr std::int64_t most_images = 1'048'576;  // in a batch
 // Larger than any honest one by far: 1,000 labels make 20 kB.
 inline constexpr std::size_t most_metadata_bytes = 4U << 20U;
 
-// Reads the fields above and checks type, length and range of each; other keys are allowed and ignored (the
-// preprocessing, say, matters only to the one who makes tensor files). Throws Error(artifact_invalid) naming `path`.
+// Reads the fields above and checks type, length and range of each; other keys are allowed and ignored. Throws
+// Error(artifact_invalid) naming `path`.
 Metadata parse_metadata(std::string_view json, const std::string& path);
 
 }  // namespace deploybench

@@ -97,12 +97,24 @@ CommandLine infer_line(InferOptions& o) {
         into_count(o.top_k, 1, std::numeric_limits<std::int32_t>::max())},
        {"--labels", "FILE", "one label a line, as many as there are classes", "the artifact's", into_text(o.labels)}}};
   return {"infer",
-          "Classifies the images of a tensor file and prints the likeliest classes of each.",
+          "Classifies photos, or the images of a tensor file, and prints the likeliest classes of each.",
           {{"ARTIFACT", "file of `deploybench generate`", into_text(o.artifact)},
-           {"INPUT", "tensor file of `deploybench preprocess`, .npy or .dat", into_text(o.input)}},
+           {"INPUT", "photos (JPEG, PNG), or one tensor file of `deploybench preprocess`, .npy or .dat",
+            into_texts(o.inputs), /*several=*/true}},
           {std::move(what),
            {"where it runs", {device_flag(o), threads_flag(o)}},
            general_group(o, "print one line of JSON")}};
+}
+
+CommandLine preprocess_line(PreprocessOptions& o) {
+  return {
+      "preprocess",
+      "Writes photos as one tensor file, by the transform that the artifact carries. Twin of `deploybench preprocess`.",
+      {{"ARTIFACT", "file of `deploybench generate`", into_text(o.artifact)},
+       {"PHOTO", "JPEG or PNG; several make a batch", into_texts(o.photos), /*several=*/true}},
+      {{"general",
+        {{"--output", "FILE", "tensor file, .npy or headerless .dat (required)", "", into_text(o.output)},
+         {"--help", "", "show this", "", into_switch(o.help)}}}}};
 }
 
 void prepare(std::span<const char* const> arguments, RuntimeOptions& options) {
@@ -110,8 +122,8 @@ void prepare(std::span<const char* const> arguments, RuntimeOptions& options) {
   options.threads = usable_cpus();
 }
 
-void require(const RuntimeOptions& options, const std::string& value, std::string_view name, std::string_view program) {
-  if (value.empty() && !options.help) {
+void require(bool help, const std::string& value, std::string_view name, std::string_view program) {
+  if (value.empty() && !help) {
     throw Error(Code::usage, name, "is required", "see " + std::string(program) + " --help");
   }
 }
@@ -121,14 +133,21 @@ void require(const RuntimeOptions& options, const std::string& value, std::strin
 void parse_bench(std::span<const char* const> arguments, BenchOptions& options) {
   prepare(arguments, options);
   parse(bench_line(options), arguments);
-  require(options, options.artifact, "--artifact", "bench");
+  require(options.help, options.artifact, "--artifact", "bench");
 }
 
 void parse_infer(std::span<const char* const> arguments, InferOptions& options) {
   prepare(arguments, options);
   parse(infer_line(options), arguments);
-  require(options, options.artifact, "ARTIFACT", "infer");
-  require(options, options.input, "INPUT", "infer");
+  require(options.help, options.artifact, "ARTIFACT", "infer");
+  require(options.help, options.inputs.empty() ? "" : options.inputs.front(), "INPUT", "infer");
+}
+
+void parse_preprocess(std::span<const char* const> arguments, PreprocessOptions& options) {
+  parse(preprocess_line(options), arguments);
+  require(options.help, options.artifact, "ARTIFACT", "preprocess");
+  require(options.help, options.photos.empty() ? "" : options.photos.front(), "PHOTO", "preprocess");
+  require(options.help, options.output, "--output", "preprocess");
 }
 
 std::string bench_help() {
@@ -139,6 +158,11 @@ std::string bench_help() {
 std::string infer_help() {
   InferOptions options;
   return help_text(infer_line(options));
+}
+
+std::string preprocess_help() {
+  PreprocessOptions options;
+  return help_text(preprocess_line(options));
 }
 
 }  // namespace deploybench

@@ -1,10 +1,11 @@
-// The command lines of the two programs. `bench` takes the same flags as its twin, `python -m deploybench worker`.
+// The command lines of the programs. `bench` takes the same flags as its twin, `python -m deploybench worker`.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "deploybench/knobs.hpp"
 #include "deploybench/timing.hpp"
@@ -34,18 +35,28 @@ struct BenchOptions : RuntimeOptions {
 };
 
 struct InferOptions : RuntimeOptions {
-  std::string input;       // tensor file
-  std::int64_t top_k = 0;  // 0 unless given: five, or all where there are fewer
-  std::string labels;      // file with one label a line; empty: the artifact's
+  std::vector<std::string> inputs;  // photos, or one tensor file
+  std::int64_t top_k = 0;           // 0 unless given: five, or all where there are fewer
+  std::string labels;               // file with one label a line; empty: the artifact's
 };
 
-// Both fill `options` from left to right, so that after a throw it holds what was read until then (the failure record
-// names the artifact); `json` is set beforehand, wherever in the line it stands. Both throw Error(usage). With --help
+// Of the twin of `deploybench preprocess`.
+struct PreprocessOptions {
+  std::string artifact;             // path as given
+  std::vector<std::string> photos;  // in the order of the batch
+  std::string output;               // .npy or .dat
+  bool help = false;
+};
+
+// All fill `options` from left to right, so that after a throw it holds what was read until then (the failure record
+// names the artifact); `json` is set beforehand, wherever in the line it stands. All throw Error(usage). With --help
 // nothing is required.
 void parse_bench(std::span<const char* const> arguments, BenchOptions& options);
 void parse_infer(std::span<const char* const> arguments, InferOptions& options);
+void parse_preprocess(std::span<const char* const> arguments, PreprocessOptions& options);
 
 std::string bench_help();
 std::string infer_help();
+std::string preprocess_help();
 
 }  // namespace deploybench

@@ -22,7 +22,13 @@ json good() {
           {"batches", {1, 8}},
           {"classes", 2},
           {"labels", {"tench", "goldfish"}},
-          {"preprocessing", {{"resize", nullptr}}},
+          {"preprocessing",
+           {{"resize", nullptr},
+            {"crop", 224},
+            {"interpolation", "bicubic"},
+            {"antialias", true},
+            {"mean", {0.5, 0, -1}},
+            {"std", {1, 0.25, 2}}}},
           {"weights", {{"origin", "random"}, {"name", "seed 0"}}},
           {"torch_version", "2.13.0+cpu"},
           {"later_addition", {1, 2, 3}}};
@@ -45,8 +51,9 @@ TEST(metadata, reads_what_it_needs_and_ignores_the_rest) {
 }
 
 TEST(metadata, every_field_is_required) {
-  for (const char* const key : {"schema", "model", "route", "precision", "memory_format", "built_for", "device",
-                                "input_shape", "batches", "classes", "labels", "weights", "torch_version"}) {
+  for (const char* const key :
+       {"schema", "model", "route", "precision", "memory_format", "built_for", "device", "input_shape", "batches",
+        "preprocessing", "classes", "labels", "weights", "torch_version"}) {
     json lacking = good();
     lacking.erase(key);
     CHECK_THROWS(parse(lacking.dump()), std::string("a.ts: deploybench.json: ") + key + " is missing");

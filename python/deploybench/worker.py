@@ -150,7 +150,7 @@ def set_up(args: argparse.Namespace) -> None:
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(args.interop_threads)
     torch._C._set_graph_executor_optimize(args.executor == "profiling")
-    torch.jit.set_fusion_strategy(FUSION_STRATEGIES[args.fusion_strategy])
+    torch._C._jit_set_fusion_strategy(FUSION_STRATEGIES[args.fusion_strategy])  # torch.jit's own warns of deprecation
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32 == "on"
     torch.backends.cudnn.benchmark = args.cudnn_benchmark == "on"
 
