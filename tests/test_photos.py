@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,16 @@ def test_infer_takes_photos(artifact: Artifact) -> None:
         assert [row["probability"] for row in mine] == pytest.approx([row["probability"] for row in other], abs=2e-3)
 
 
+def bomb(format: str) -> bytes:
+    """A small file whose header promises 65500 x 65500 pixels."""
+    data, side = saved(scene(9, 9), format), 65_500
+    if format == "JPEG":
+        at = data.index(b"\xff\xc0") + 5  # marker, length, bits; then height and width
+        return data[:at] + struct.pack(">HH", side, side) + data[at + 4 :]
+    header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
 BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("empty.jpg", b"", ("empty",)),
     ("text.jpg", b"a letter", ("no JPEG and no PNG", "deploybench preprocess")),
@@ -155,6 +167,8 @@ BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("start.jpg", b"\xff\xd8\xff", ("truncated or damaged",)),
     ("start.png", b"\x89PNG\r\n\x1a\n", ("truncated or damaged",)),
     ("noise.jpg", b"\xff\xd8\xff" + bytes(range(256)) * 9, ("truncated or damaged",)),
+    ("bomb.jpg", bomb("JPEG"), ("larger than 178956970 pixels",)),
+    ("bomb.png", bomb("PNG"), ("larger than 178956970 pixels",)),
     ("crc.png", saved(scene(9, 9), "PNG").replace(b"IDAT", b"IDAU"), ("truncated or damaged",)),
 ]
 

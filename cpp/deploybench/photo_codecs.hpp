@@ -12,6 +12,7 @@ namespace deploybench {
 
 // Twice Pillow's MAX_IMAGE_PIXELS, from where Pillow calls a file a decompression bomb.
 inline constexpr std::uint64_t most_photo_pixels = 178'956'970;
+inline constexpr const char* too_many_pixels = "larger than 178956970 pixels, maybe a decompression bomb";
 // No photo of that many pixels is larger, uncompressed.
 inline constexpr std::uint64_t most_photo_bytes = 8 * most_photo_pixels;
 

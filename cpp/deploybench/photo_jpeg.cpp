@@ -26,7 +26,7 @@ struct Handler {
 void fail(j_common_ptr info) {
   auto* const handler = reinterpret_cast<Handler*>(info->err);
   info->err->format_message(info, handler->text.data());
-  std::longjmp(handler->jump, 1);
+  std::longjmp(handler->jump, 1);  // NOLINT(modernize-avoid-setjmp-longjmp): libjpeg is C
 }
 
 // A file that ends early is an error, as in Pillow; other flaws of the data are not.
@@ -64,14 +64,14 @@ void rgb_of_inks(const std::uint8_t* inks, std::size_t pixels, std::uint8_t* rgb
 // Nothing in here may need a destructor: an error jumps out of it.
 bool decode(jpeg_decompress_struct& info, Handler& handler, std::span<const std::uint8_t> bytes, Photo& photo,
             std::vector<std::uint8_t>& line, int& orientation) {
-  if (setjmp(handler.jump) != 0) return false;
+  if (setjmp(handler.jump) != 0) return false;  // NOLINT(modernize-avoid-setjmp-longjmp)
   jpeg_create_decompress(&info);
   jpeg_save_markers(&info, JPEG_APP0 + 1, 0xFFFF);
   jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
   (void)jpeg_read_header(&info, TRUE);
   orientation = orientation_in(info);
   if (std::uint64_t{info.image_width} * info.image_height > most_photo_pixels) {
-    std::strcpy(handler.text.data(), "is larger than 178956970 pixels, maybe a decompression bomb");
+    (void)std::snprintf(handler.text.data(), handler.text.size(), "%s", too_many_pixels);
     return false;
   }
   const bool inks = info.num_components == 4;

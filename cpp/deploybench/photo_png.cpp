@@ -35,7 +35,7 @@ void ask_for_rgb(png_structp png, png_infop info) {
   const int colour = png_get_color_type(png, info);
   png_set_strip_16(png);
   if (colour == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
-  if ((colour & PNG_COLOR_MASK_COLOR) == 0) {
+  if (colour == PNG_COLOR_TYPE_GRAY || colour == PNG_COLOR_TYPE_GRAY_ALPHA) {
     if (png_get_bit_depth(png, info) < 8) png_set_expand_gray_1_2_4_to_8(png);
     png_set_gray_to_rgb(png);
   }
@@ -53,10 +53,10 @@ int orientation_in(png_structp png, png_infop info) {
 
 // Nothing in here may need a destructor: an error jumps out of it.
 bool decode(png_structp png, png_infop info, Photo& photo, std::vector<png_bytep>& rows, int& orientation) {
-  if (setjmp(png_jmpbuf(png)) != 0) return false;
+  if (setjmp(png_jmpbuf(png)) != 0) return false;  // NOLINT(modernize-avoid-setjmp-longjmp): libpng is C
   png_read_info(png, info);
   const std::uint64_t pixels = std::uint64_t{png_get_image_width(png, info)} * png_get_image_height(png, info);
-  if (pixels > most_photo_pixels) png_error(png, "larger than 178956970 pixels, maybe a decompression bomb");
+  if (pixels > most_photo_pixels) png_error(png, too_many_pixels);
   ask_for_rgb(png, info);
   photo.width = png_get_image_width(png, info);
   photo.height = png_get_image_height(png, info);

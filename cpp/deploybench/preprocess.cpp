@@ -16,7 +16,7 @@ constexpr double most_resized_pixels = 1e8;  // a shorter edge of 256 turns 6000
 // The longer edge is cut to whole pixels, as torchvision does.
 Photo with_shorter_edge(const Photo& photo, std::int64_t edge, Filter filter, const std::string& name) {
   const auto [shorter, longer] = std::minmax(photo.height, photo.width);
-  const double side = static_cast<double>(edge);
+  const auto side = static_cast<double>(edge);
   if (side * side * static_cast<double>(longer) / static_cast<double>(shorter) > most_resized_pixels) {
     throw Error(Code::input_invalid, name,
                 "is too long and thin (" + std::to_string(photo.width) + "x" + std::to_string(photo.height) +

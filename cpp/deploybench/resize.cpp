@@ -8,8 +8,8 @@ namespace deploybench {
 namespace {
 
 // Weights are whole numbers of 1 / 2^22: with 8 bits of a pixel and 2 for what bicubic weights overshoot they fill 32.
-constexpr int weight_bits = 22;
-constexpr std::int32_t half = 1 << (weight_bits - 1);
+constexpr std::int32_t one = 4'194'304;
+constexpr std::int32_t half = one / 2;
 
 double weight_at(Filter filter, double x) {
   x = std::abs(x);
@@ -30,8 +30,8 @@ Window window_of(std::int64_t at, std::int64_t old_size, std::int64_t new_size, 
   const double stretch = std::max(1.0, scale);
   const double reach = (filter == Filter::bilinear ? 1.0 : 2.0) * stretch;
   const double middle = (static_cast<double>(at) + 0.5) * scale;
-  const auto first = std::max<std::int64_t>(0, static_cast<std::int64_t>(middle - reach + 0.5));
-  const auto end = std::min(old_size, static_cast<std::int64_t>(middle + reach + 0.5));
+  const auto first = std::max<std::int64_t>(0, static_cast<std::int64_t>(std::floor(middle - reach + 0.5)));
+  const auto end = std::min(old_size, static_cast<std::int64_t>(std::floor(middle + reach + 0.5)));
   std::vector<double> exact;
   double sum = 0;
   for (std::int64_t x = first; x < end; ++x) {
@@ -40,19 +40,20 @@ Window window_of(std::int64_t at, std::int64_t old_size, std::int64_t new_size, 
   }
   Window window{first, {}};
   for (const double weight : exact) {
-    const double whole = (sum == 0 ? weight : weight / sum) * (1 << weight_bits);
-    window.weights.push_back(static_cast<std::int32_t>(whole < 0 ? whole - 0.5 : whole + 0.5));
+    const double whole = (sum == 0 ? weight : weight / sum) * one;
+    window.weights.push_back(static_cast<std::int32_t>(std::trunc(whole + std::copysign(0.5, whole))));
   }
   return window;
 }
 
 std::vector<Window> windows(std::int64_t old_size, std::int64_t new_size, Filter filter) {
   std::vector<Window> all;
+  all.reserve(static_cast<std::size_t>(new_size));
   for (std::int64_t at = 0; at < new_size; ++at) all.push_back(window_of(at, old_size, new_size, filter));
   return all;
 }
 
-std::uint8_t level(std::int32_t sum) { return static_cast<std::uint8_t>(std::clamp(sum >> weight_bits, 0, 255)); }
+std::uint8_t level(std::int32_t sum) { return static_cast<std::uint8_t>(std::clamp(sum / one, 0, 255)); }
 
 Photo resized_across(const Photo& photo, std::int64_t width, Filter filter) {
   Photo made{photo.height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(photo.height * width * 3))};
