@@ -74,7 +74,7 @@ def test_bad_packages(
 
 
 ONNX: list[tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = [
-    ("cut in half", lambda good: good.read_bytes()[: good.stat().st_size // 2], ("generate --models",)),
+    ("cut in half", lambda good: good.read_bytes()[: good.stat().st_size // 2], ("truncated", "generate --models")),
     ("random bytes", lambda good: b"\xff" * 20_000, ("generate --models",)),
     ("empty", cut(0), ("generate --models",)),
     ("a zip file", lambda good: patched(good.parent.parent / "artifacts" / "net.script-fp32-cpu.ts"), ("generate --models",)),
