@@ -145,7 +145,21 @@ def norms() -> Net:
                scale=scale, head=head(20))  # fmt: skip
 
 
-NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms]
+def rejoined() -> Net:
+    """What may not be joined: a sum that is read again, and one whose other part is made later; a scale and a shift in numbers."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = n.a(x) * 0.5 + 0.25
+        late = n.b(x) + F.max_pool2d(n.c(a), 3, 1, 1)
+        again = n.d(late)
+        both = late + again
+        return answer(n.head, both * again)
+
+    layers = {name: conv(20 if name in "cd" else 3, 20, 3, padding=1) for name in "abcd"}
+    return Net(run, **layers, head=head(20))
+
+
+NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined]
 
 
 class Metadata:
