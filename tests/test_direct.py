@@ -146,16 +146,18 @@ def norms() -> Net:
 
 
 def rejoined() -> Net:
-    """What may not be joined: a sum that is read again, and one whose other part is made later; a scale and a shift in numbers."""
+    """What may not be joined: a sum that is read again, and one whose other part is made later. A scale and a shift in numbers;
+    a chain in which each buffer is free as soon as it was read; a gate that no 1x1 convolution follows."""
 
     def run(n: Any, x: torch.Tensor) -> torch.Tensor:
         a = n.a(x) * 0.5 + 0.25
         late = n.b(x) + F.max_pool2d(n.c(a), 3, 1, 1)
         again = n.d(late)
-        both = late + again
-        return answer(n.head, both * again)
+        chain = n.f(n.e((late + again) * again))
+        return answer(n.head, chain * torch.sigmoid(F.adaptive_avg_pool2d(chain, 1)))
 
-    layers = {name: conv(20 if name in "cd" else 3, 20, 3, padding=1) for name in "abcd"}
+    layers = {name: conv(3 if name in "ab" else 20, 20, 3, padding=1) for name in "abcdf"}
+    layers["e"] = conv(20, 20, 3, padding=1, groups=4)  # groups are taken in pairs where their number is even
     return Net(run, **layers, head=head(20))
 
 
