@@ -23,8 +23,9 @@ TensorOf = Callable[[str], Path]
 
 
 def measured(runtime: str, *arguments: object) -> dict[str, Any]:
-    """The record of one worker, checked against the schema."""
-    done = native("bench", *arguments) if runtime == "cpp" else python("worker", *arguments)
+    """The record of one worker, checked against the schema. One thread unless the test says more: another test runs beside."""
+    threads = () if {"--threads", "--bind"} & set(arguments) else ("--threads", 1)
+    done = native("bench", *threads, *arguments) if runtime == "cpp" else python("worker", *threads, *arguments)
     assert done.returncode == 0, done.stderr
     record: dict[str, Any] = json.loads(done.stdout)
     jsonschema.validate(record, SCHEMA)

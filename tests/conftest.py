@@ -19,6 +19,8 @@ PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffi
 SHARED = ROOT.parent / "shared" / "data"  # real weights and photos, where they are there
 SECONDS = 600  # no program of ours hangs
 
+# Two files are tested side by side, and OpenMP's threads, waiting for each other, would spin on the cores of the other one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A background job of a shell inherits SIGINT ignored, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
