@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import Artifact, native, one_line_error, python
 from deploybench import artifact as artifacts_module
-from deploybench import models, options, weights
+from deploybench import models, options, paths, weights
 from deploybench.generate import attempt
 from deploybench.job import Job, fingerprint
 from PIL import Image
@@ -327,6 +327,20 @@ def test_a_host_that_does_not_answer_keeps_no_model_in_memory() -> None:
         return weakref.ref(thing)
 
     assert [reference() for reference in (ask(), ask(), ask())] == [None] * 3
+
+
+def test_a_factory_may_import_torchvision(tmp_path: Path) -> None:
+    """Also where torchvision's wheel does not fit a CPU torch; the artifact of the eager route imports it again."""
+    (tmp_path / "theirs.py").write_text(
+        "import torchvision\n\n\ndef small():\n    return torchvision.models.shufflenet_v2_x0_5(num_classes=3)\n"
+    )
+    more = {"PYTHONPATH": f"{paths.ROOT / 'python'}:{tmp_path}"}
+    flags = ("--model", "theirs:small", "--weights", "random", "--routes", "eager,script", "--out", tmp_path)
+    done = python("generate", *flags, env=more)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "small.eager-fp32-cpu.pth"
+    done = python("worker", "--artifact", file, "--warmup", 0, "--runs", 1, env=more)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_range_of_batches(tmp_path: Path, own: dict[str, object]) -> None:

@@ -201,7 +201,7 @@ def construct(model: Model, crop: int, weights: Any = None) -> nn.Module:
     module_name, _, function = model.factory.rpartition(":")
     # A user's module and factory may raise anything, and scripts that were no modules end in sys.exit.
     try:
-        factory = getattr(importlib.import_module(module_name), function)
+        factory = getattr(_imported(module_name), function)
     except (Exception, SystemExit) as error:
         raise DeploybenchError(
             "usage", f"{model.factory}: {error or repr(error)}; give an importable package.module:factory"
@@ -215,6 +215,17 @@ def construct(model: Model, crop: int, weights: Any = None) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise DeploybenchError("usage", f"{model.factory}: gave {module!r:.100}; it must give a torch.nn.Module")
     return module.eval()
+
+
+def _imported(name: str) -> Any:
+    """The user's module, which may import torchvision by itself."""
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    import_torchvision()
+    return importlib.import_module(name)
 
 
 def finish(model: Model, module: nn.Module) -> nn.Module:
