@@ -39,6 +39,18 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
+@pytest.fixture(scope="module", autouse=True)
+def with_codecs(place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where the program was built without libjpeg or libpng, which need not be there; it must say so, and not crash."""
+    folder = tmp_path_factory.mktemp("codecs")
+    for format, package in (("JPEG", "libjpeg"), ("PNG", "libpng")):
+        (folder / format).write_bytes(saved(scene(9, 9), format))
+        done = native("preprocess", place.script, folder / format, "--output", folder / "out.npy")
+        if "was built without" in done.stderr:
+            one_line_error(done, 1, f"is a {format}, and this program was built without {package}", f"{package}-dev")
+            pytest.skip(done.stderr)
+
+
 def photos() -> Iterator[tuple[str, bytes]]:
     """Name and bytes of 50 and more."""
     sizes = [
