@@ -221,6 +221,8 @@ def test_other_bad_input(place: Place, tmp_path: Path) -> None:
         odd = tmp_path / "odd.ts"
         odd.write_bytes(patched(place.script, preprocessing={**dataclasses.asdict(how), field: value}))
         one_line_error(native("preprocess", odd, photo, "--output", output), 1, f"preprocessing.{field} is not")
+    twin = python("preprocess", "--artifact", place.script, photo, "--output", tmp_path / "twin.npy")
+    assert twin.returncode == 0, "the twins take the same flag"
     done = native("preprocess", place.script, photo, photo, "--output", tmp_path / "two.dat")
     assert done.returncode == 0, done.stderr
     shape = tensor_file.read_array(place.tensor).shape[1:]

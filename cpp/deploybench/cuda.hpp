@@ -1,6 +1,6 @@
 // What only CUDA has, for artifact.cpp alone, of which this is a part: including it anywhere else costs LibTorch's
-// headers once more. CUDA's own headers come with its toolkit, which need not be there; hence torch's device-neutral
-// ways.
+// headers once more. CUDA's own headers need not be there: cmake/LibTorch.cmake defines DEPLOYBENCH_CUDA_GRAPH where
+// they are.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -96,6 +96,7 @@ inline std::unique_ptr<CudaGraph> make_cuda_graph() {
 
 #else
 
+// Never made: see make_cuda_graph.
 struct CudaGraph {
   template <typename Forward>
   c10::IValue call(const Forward& forward, const at::Tensor& images) {

@@ -12,7 +12,7 @@
 
 namespace deploybench {
 
-// What both programs take.
+// What `bench` and `infer` take.
 struct RuntimeOptions {
   std::string artifact;      // path as given
   std::string device;        // "cpu" or "cuda"; empty: the artifact's

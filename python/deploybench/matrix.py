@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
             failed = [f"{runner} {verdict}" for runner, verdict in found.items() if verdict != "PASS"]
             note = "" if args.update or not differs else f"  NOT AS EXPECTED: {', '.join(differs)}"
             print(f"[{number}/{len(chosen)}] {model.name}: {'; '.join(failed) or 'PASS by all'}{note}", flush=True)
-            if (
-                args.update
-            ):  # after each model, so that an interrupted run keeps what it has; read anew: another may write, too
+            if args.update:
+                # after each model, so that an interrupted run keeps what it has; read anew, as another may write, too
                 expected = read_expected()
                 expected[model.name] = expected.get(model.name, {}) | found
                 write_expected(expected)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--artifact", type=Path, metavar="FILE", help="or the transform that this artifact carries")
     parser.add_argument("--format", choices=["npy", "dat"], default="npy", help="npy (default) or headerless float32")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default artifacts/MODEL.PHOTO.npy")
+    parser.add_argument("--out", "--output", type=Path, metavar="FILE", help="default artifacts/MODEL.PHOTO.npy")
     options.add_own_model(parser)
 
 
