@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 from deploybench import library_paths, paths, routes
 
-pytest_plugins = ["bad_input", "agreement"]  # their fixtures: place, here, programs; eager_of
+pytest_plugins = [
+    "bad_input",
+    "agreement",
+    "photos",
+]  # their fixtures: place, here, programs; eager_of; photo_libraries
 
 ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))

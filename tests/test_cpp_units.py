@@ -1,6 +1,7 @@
 """Do the parts of the C++ side that need no LibTorch hold, under the address and undefined-behaviour sanitizers?
 
-Builds the `sanitize` preset into cpp/build-sanitize and runs its unit tests by ctest. Where cmake, ninja or nlohmann/json.hpp
+Builds the `sanitize` preset into cpp/build-sanitize and runs its unit tests by ctest, and what has several threads once more
+under the thread sanitizer. Where cmake, ninja or nlohmann/json.hpp
 are missing this skips on a laptop and fails in CI.
 """
 
@@ -44,14 +45,19 @@ def run(*command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.fixture(scope="module")
-def sanitized() -> str:
-    """The ctest program, once the sanitized build is up to date."""
+def build(preset: str) -> None:
+    """Configures and builds a preset without LibTorch."""
     cmake, ninja, include = tool("cmake"), tool("ninja"), json_include()
-    run(cmake, "--preset", "sanitize", f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DDEPLOYBENCH_JSON_INCLUDE={include}")
-    run(cmake, "--build", "--preset", "sanitize", "--parallel", "2")
-    return tool("ctest")
+    run(cmake, "--preset", preset, f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DDEPLOYBENCH_JSON_INCLUDE={include}")
+    run(cmake, "--build", "--preset", preset, "--parallel", "2")
 
 
-def test_unit_tests_pass_under_sanitizers(sanitized: str) -> None:
-    run(sanitized, "--preset", "sanitize", "--no-tests=error")
+def test_unit_tests_pass_under_sanitizers() -> None:
+    build("sanitize")
+    run(tool("ctest"), "--preset", "sanitize", "--no-tests=error")
+
+
+@pytest.mark.parametrize("idea", ["pool", "stream"])
+def test_threads_race_nowhere(idea: str) -> None:
+    build("threads")
+    run(str(CPP / "build-threads" / "bin" / "thread_tests"), idea)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,39 +14,16 @@ import pytest
 from bad_input import Place, patched
 from conftest import PHOTOS, Artifact, native, one_line_error, python
 from deploybench import images, models, tensor_file
+from photos import saved, scene
 from PIL import Image
 
-
-def scene(width: int, height: int) -> Image.Image:
-    """Soft shapes and hard edges of all colours, another at each size."""
-    y, x = numpy.mgrid[0:height, 0:width].astype(numpy.float32)
-    waves = [numpy.sin(x / (3 + 5 * c) + c) * numpy.cos(y / (4 + 3 * c) - c) for c in range(3)]
-    values = 127 + 90 * numpy.stack(waves, -1) + 30 * (((x // 9 + y // 7) % 2)[..., None])
-    return Image.fromarray(values.clip(0, 255).astype(numpy.uint8))
-
-
-def saved(image: Image.Image, format: str, **more: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **more)
-    return buffer.getvalue()
+pytestmark = pytest.mark.usefixtures("photo_libraries")
 
 
 def turned(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
-
-
-@pytest.fixture(scope="module", autouse=True)
-def with_codecs(place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where the program was built without libjpeg or libpng, which need not be there; it must say so, and not crash."""
-    folder = tmp_path_factory.mktemp("codecs")
-    for format, package in (("JPEG", "libjpeg"), ("PNG", "libpng")):
-        (folder / format).write_bytes(saved(scene(9, 9), format))
-        done = native("preprocess", place.script, folder / format, "--output", folder / "out.npy")
-        if "was built without" in done.stderr:
-            one_line_error(done, 1, f"is a {format}, and this program was built without {package}", f"{package}-dev")
-            pytest.skip(done.stderr)
 
 
 def photos() -> Iterator[tuple[str, bytes]]:
@@ -148,16 +123,6 @@ def test_every_preset_of_torchvision(artifact: Artifact, tmp_path: Path) -> None
             far = abs(ours - theirs) * numpy.array(how.std, numpy.float32).reshape(3, 1, 1) * 255
             assert far.max() <= (0 if photo.suffix == ".png" else 1.01), f"{photo.name}, {how}"
             assert (far > 0.01).mean() <= 0.02, f"{photo.name}, {how}"
-
-
-def test_infer_takes_photos(artifact: Artifact) -> None:
-    file = artifact("resnet18")
-    ours = python("infer", "--artifact", file, *PHOTOS, "--json")
-    theirs = native("infer", file, *PHOTOS, "--json")
-    assert (ours.returncode, theirs.returncode) == (0, 0), ours.stderr + theirs.stderr
-    for mine, other in zip(*(json.loads(done.stdout)["predictions"] for done in (ours, theirs)), strict=True):
-        assert [row["index"] for row in mine] == [row["index"] for row in other]
-        assert [row["probability"] for row in mine] == pytest.approx([row["probability"] for row in other], abs=2e-3)
 
 
 def bomb(format: str) -> bytes:

@@ -1,90 +1,106 @@
-// infer: classifies photos, or the images of a tensor file, with one artifact and prints the likeliest classes of each.
+// infer: classifies photos, folders of photos, or the images of a tensor file, and prints the likeliest classes of
+// each. Twin of `deploybench infer`.
 #include <algorithm>
-#include <cmath>
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <functional>
+#include <future>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "deploybench/artifact.hpp"
+#include "deploybench/answers.hpp"
+#include "deploybench/classifier.hpp"
 #include "deploybench/console.hpp"
 #include "deploybench/error.hpp"
-#include "deploybench/labels.hpp"
+#include "deploybench/host.hpp"
 #include "deploybench/options.hpp"
-#include "deploybench/predictions.hpp"
-#include "deploybench/preprocess.hpp"
-#include "deploybench/record.hpp"
+#include "deploybench/stream.hpp"
 #include "deploybench/tensor_file.hpp"
-#include "deploybench/version.hpp"
 
 namespace deploybench {
 namespace {
 
-// How many classes to print: what was asked for, else five or all there are.
-std::int64_t checked_top_k(std::int64_t top_k, std::int64_t classes) {
-  if (top_k == 0) return std::min<std::int64_t>(5, classes);
-  if (top_k <= classes) return top_k;
-  throw Error(Code::usage, "--top-k",
-              "'" + std::to_string(top_k) + "' is more than the artifact's " + std::to_string(classes) + " classes",
-              "give a smaller one");
+std::atomic<bool> stop = false;
+std::atomic<int> stop_signal = 0;
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+// The first Ctrl-C or SIGTERM lets the images at hand finish, a second one ends the program at once.
+void stop_softly() {
+  struct sigaction action{};
+  action.sa_handler = [](int number) {
+    stop_signal = number;
+    stop = true;
+  };
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  for (const int number : {SIGINT, SIGTERM}) (void)sigaction(number, &action, nullptr);
 }
 
 bool is_tensor_file(const std::string& path) { return path.ends_with(".npy") || path.ends_with(".dat"); }
 
-// float32 [N,channels,height,width] flattened: photos through the artifact's own transform, or one tensor file as it
-// is.
-std::vector<float> read_inputs(const std::vector<std::string>& inputs, const Metadata& metadata,
-                               const std::string& path) {
-  const auto tensor = std::ranges::find_if(inputs, is_tensor_file);
-  if (tensor != inputs.end()) {
-    if (inputs.size() == 1) return read_tensor_file(*tensor, metadata.image_shape()).values;
+// From two photos for each CPU on, many small instances give more images a second than one that has all CPUs, and the
+// first calls, in which TorchScript compiles, are worth their time.
+ClassifierOptions classifier_options(const InferOptions& options, std::size_t images) {
+  const auto cpus = static_cast<std::size_t>(usable_cpus());
+  const bool many = images >= 2 * cpus;
+  ClassifierOptions chosen = options.classifier;
+  if (chosen.instances == 0) chosen.instances = many && chosen.device != "cuda" ? cpus : 1;
+  chosen.warm_up = many;
+  return chosen;
+}
+
+std::size_t image_values(const ClassifierInfo& info) {
+  const auto [channels, height, width] = info.image_shape;
+  return static_cast<std::size_t>(channels * height * width);
+}
+
+void classify_tensor_file(Classifier& classifier, const std::string& file, const std::vector<float>& values,
+                          const std::function<void(const Answer&)>& show) {
+  const auto images = std::span(values);
+  const std::size_t one = image_values(classifier.info());
+  std::vector<std::future<Predictions>> answers;
+  for (std::size_t at = 0; at < images.size(); at += one) {
+    const auto image = images.subspan(at, one);
+    answers.push_back(classifier.submit({image.begin(), image.end()}));
+  }
+  std::int64_t number = 0;
+  for (std::future<Predictions>& answer : answers) show({file, number++, answer.get(), {}});
+}
+
+int run(const InferOptions& options) {
+  const auto tensor = std::ranges::find_if(options.inputs, is_tensor_file);
+  const bool photos_only = tensor == options.inputs.end();
+  if (!photos_only && options.inputs.size() > 1) {
     throw Error(Code::usage, *tensor, "goes alone", "give either one tensor file or photos, not both");
   }
-  return preprocess(inputs, metadata, path);
-}
+  const std::vector<std::string> photos = photos_only ? photo_files(options.inputs) : std::vector<std::string>();
+  set_allocator("huge");
+  Classifier classifier(options.artifact, classifier_options(options, photos.size()));
+  const ClassifierInfo& info = classifier.info();
+  for (const std::string& warning : info.warnings) warn(warning);
+  std::vector<float> values;
+  if (!photos_only) values = read_tensor_file(*tensor, info.image_shape).values;
+  const bool several = photos_only ? photos.size() > 1 : values.size() > image_values(info);
+  if (info.weights_origin == "random") notice("random weights: the labels mean nothing (see docs/troubleshooting.md)");
 
-std::vector<std::vector<Prediction>> predict(Artifact& artifact, std::span<const float> images, std::int64_t top_k,
-                                             const std::string& path) {
-  artifact.feed(images);
-  artifact.call();
-  const std::span<const float> output = artifact.output();
-  if (!std::ranges::all_of(output, [](float value) { return std::isfinite(value); })) {
-    throw Error(Code::runtime, path, "its output holds NaN or infinity", "check the weights it was made with");
+  std::size_t broken = 0;
+  print(answers_begin(options.format));
+  const auto show = [&](const Answer& answer) {
+    if (answer.problem) {
+      ++broken;
+      report(*answer.problem);
+    }
+    print(answer_lines(answer, options.format, options.artifact, info, several));
+  };
+  stop_softly();
+  if (photos_only) {
+    const auto submit = [&](const std::string& photo) { return classifier.submit(classifier.prepare(photo)); };
+    stream(photos, static_cast<std::size_t>(usable_cpus()), submit, show, stop);
+  } else {
+    classify_tensor_file(classifier, *tensor, values, show);
   }
-  const auto classes = static_cast<std::size_t>(artifact.metadata().classes);
-  std::vector<std::vector<Prediction>> predictions;
-  for (std::size_t at = 0; at < output.size(); at += classes) {
-    predictions.push_back(top_predictions(output.subspan(at, classes), static_cast<std::size_t>(top_k)));
-  }
-  return predictions;
-}
-
-std::string text_of(const Inference& inference) {
-  std::string text;
-  for (std::size_t image = 0; image < inference.predictions.size(); ++image) {
-    if (inference.predictions.size() > 1) text += "image " + std::to_string(image) + ":\n";
-    text += prediction_lines(inference.predictions[image], inference.labels);
-  }
-  return text;
-}
-
-void run(const InferOptions& options) {
-  Inference inference;
-  inference.artifact = options.artifact;
-  for (const std::string& input : options.inputs) inference.input += (inference.input.empty() ? "" : ", ") + input;
-  inference.runtime = set_up_runtime(options.threads, 1, {.executor = "simple"});
-  Artifact artifact = Artifact::load(options.artifact, options.device, "");
-  const Metadata& metadata = artifact.metadata();
-  inference.warnings =
-      version_warnings(options.artifact, metadata.torch_version, inference.runtime.torch_version, options.strict);
-  for (const std::string& warning : inference.warnings) warn(warning);
-  const std::int64_t top_k = checked_top_k(options.top_k, metadata.classes);
-  inference.labels = options.labels.empty() ? metadata.labels : read_labels(options.labels, metadata.classes);
-  const std::vector<float> images = read_inputs(options.inputs, metadata, options.artifact);
-  inference.predictions = predict(artifact, images, top_k, options.artifact);
-  if (metadata.weights_origin == "random")
-    notice("random weights: the labels mean nothing (see docs/troubleshooting.md)");
-  print(options.json ? inference_json(inference, metadata) + "\n" : text_of(inference));
+  return broken == 0 ? 0 : 1;
 }
 
 }  // namespace
@@ -92,16 +108,19 @@ void run(const InferOptions& options) {
 
 int main(int argc, char** argv) {
   deploybench::InferOptions options;
+  int status = 0;
   try {
     deploybench::ignore_closed_pipes();
     deploybench::parse_infer(std::span(argv, static_cast<std::size_t>(argc)).subspan(1), options);
     if (options.help) {
       deploybench::print(deploybench::infer_help());
     } else {
-      deploybench::run(options);
+      status = deploybench::run(options);
     }
-    return 0;
   } catch (...) {
-    return deploybench::report_exception(options.json, options.artifact);
+    status = deploybench::report_exception(options.format == deploybench::Format::json, options.artifact);
   }
+  // As a signal that nobody handles, now that all is written.
+  if (deploybench::stop_signal != 0) (void)std::raise(deploybench::stop_signal);
+  return status;
 }

@@ -21,6 +21,7 @@
 #include "deploybench/cuda.hpp"
 #include "deploybench/file.hpp"
 #include "deploybench/routes.hpp"
+#include "deploybench/sha256.hpp"
 #include "deploybench/torch_text.hpp"
 
 namespace deploybench {
@@ -62,7 +63,7 @@ torch::jit::FusionStrategy fusion_strategy(const std::string& name) {
 
 void check_cuda(const std::string& path) {
   if (torch::cuda::is_available()) return;
-  const std::string version = version_from_config(at::show_config());
+  const std::string version = libtorch_version();
   if (version.ends_with("+cpu")) {
     throw Error(Code::device_unavailable, path, "needs CUDA, but LibTorch " + version + " is a CPU build",
                 "`make libtorch VARIANT=auto` takes a CUDA build where there is an NVIDIA driver, then `make build`");
@@ -71,14 +72,15 @@ void check_cuda(const std::string& path) {
               "see what nvidia-smi says, or use an artifact of `deploybench generate --device cpu`");
 }
 
-void check_device(const std::string& path, const std::string& wanted, const Metadata& metadata, bool cuda_graph) {
+void check_device(const std::string& path, const LoadOptions& options, const Metadata& metadata) {
   const auto make = [&](const std::string& device) {
     return "make one with `deploybench generate --models " + metadata.model + " --device " + device + "`";
   };
-  if (!wanted.empty() && wanted != metadata.device) {
-    throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + wanted, make(wanted));
+  if (!options.device.empty() && options.device != metadata.device) {
+    throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + options.device,
+                make(options.device));
   }
-  if (cuda_graph && metadata.device != "cuda") {
+  if (options.cuda_graph && metadata.device != "cuda") {
     throw Error(Code::usage, "--cuda-graph on", path + " is for the CPU", make("cuda"));
   }
   if (metadata.device == "cuda") check_cuda(path);
@@ -93,14 +95,26 @@ void check_file(const std::string& path) {
   }
 }
 
-Metadata metadata_in(const std::string& path) {
+// An entry of a package is unpacked under its name: one that leads out of the folder is no honest one.
+void check_entries(caffe2::serialize::PyTorchStreamReader& reader, const std::string& path) {
+  for (const std::string& name : reader.getAllRecords()) {
+    if (name.starts_with('/') || ("/" + name + "/").find("/../") != std::string::npos) {
+      throw Error(Code::artifact_invalid, path, "an entry of it leads out of its folder: " + name,
+                  "do not use it; " + std::string(generate_command));
+    }
+  }
+}
+
+// `readable`: where the file can be read, see OpenFile; `path` is for errors.
+Metadata metadata_in(const std::string& readable, const std::string& path) {
   std::optional<caffe2::serialize::PyTorchStreamReader> reader;
   try {
-    reader.emplace(path);
+    reader.emplace(readable);
   } catch (const c10::Error&) {
     throw Error(Code::artifact_invalid, path, "a truncated or damaged artifact, or no TorchScript file",
                 generate_command);
   }
+  check_entries(*reader, path);
   const bool has_code = reader->hasRecord("constants.pkl");
   const bool is_package = reader->hasRecord("archive_format");  // .pt2
   if (!reader->hasRecord(metadata_record)) {
@@ -121,20 +135,37 @@ Metadata metadata_in(const std::string& path) {
   return metadata;
 }
 
+OpenFile open_artifact(const std::string& path) {
+  check_file(path);
+  return OpenFile(path, {Code::artifact_missing, Code::artifact_invalid, generate_command});
+}
+
 }  // namespace
 
-struct Artifact::State {
+// What all instances share; run at the same time by several.
+struct Artifact::Model {
   std::string path;
   Metadata metadata;
   c10::Device device = c10::kCPU;
   const Route* route = nullptr;
+  bool cuda_graph = false;
   torch::jit::Module module;                                         // TorchScript
   std::unique_ptr<torch::inductor::AOTIModelPackageLoader> package;  // AOTInductor
-  std::unique_ptr<CudaGraph> graph;                                  // where the call is recorded and replayed
-  at::Tensor input;                                                  // on the device
-  at::Tensor output;                                                 // float32 on the host
 
+  void load(const std::string& readable, const LoadOptions& options);
   c10::IValue run(const at::Tensor& images);
+};
+
+struct Artifact::State {
+  explicit State(std::shared_ptr<Model> shared) : model(std::move(shared)) {
+    if (model->cuda_graph) graph = make_cuda_graph();
+  }
+
+  std::shared_ptr<Model> model;
+  std::unique_ptr<CudaGraph> graph;  // where the call is recorded and replayed
+  at::Tensor input;                  // on the device
+  at::Tensor output;                 // float32 on the host
+
   c10::IValue forward();
   c10::IValue timed_forward(CallTime& time);
   c10::IValue timed_forward_on_device(CallTime& time);
@@ -148,15 +179,34 @@ struct Artifact::State {
   std::optional<Events> events;
 };
 
-c10::IValue Artifact::State::run(const at::Tensor& images) {
+void Artifact::Model::load(const std::string& readable, const LoadOptions& options) {
+  metadata = metadata_in(readable, path);
+  check_device(path, options, metadata);
+  route = &choose_route(path, metadata, options.route);
+  const bool cuda = metadata.device == "cuda";
+  check_machine(path, metadata, libtorch_version(), cuda ? gpu_architecture() : "");
+  device = cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+  cuda_graph = options.cuda_graph;
+  if (route->package) {
+    // Alone on CUDA without its bookkeeping for several threads: events and their queries, which no graph can record.
+    package = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
+        readable, "model", cuda && options.instances == 1, options.instances);
+  } else {
+    if (route->name == "fused") torch::jit::RegisterLlgaFuseGraph::setEnabled(true);
+    module = torch::jit::load(readable, device, /*load_debug_files=*/false);
+    module.eval();
+  }
+}
+
+c10::IValue Artifact::Model::run(const at::Tensor& images) {
   if (package) return package->run({images}).at(0);
   return module.forward({images});
 }
 
 // Nothing but the forward call between the two readings: what else a call needs is done before or after.
 c10::IValue Artifact::State::forward() {
-  if (!graph) return run(input);
-  return graph->call([this](const at::Tensor& images) { return run(images); }, input);
+  if (!graph) return model->run(input);
+  return graph->call([this](const at::Tensor& images) { return model->run(images); }, input);
 }
 
 c10::IValue Artifact::State::timed_forward(CallTime& time) {
@@ -169,6 +219,7 @@ c10::IValue Artifact::State::timed_forward(CallTime& time) {
 // Kernels are only queued by forward, so the clock must wait for the device on both sides. Through c10's device-neutral
 // interface: CUDA's own headers come with the toolkit, which need not be there.
 c10::IValue Artifact::State::timed_forward_on_device(CallTime& time) {
+  const c10::Device& device = model->device;
   const c10::impl::VirtualGuardImpl cuda(device.type());
   const c10::Stream stream = cuda.getStream(device);
   constexpr auto timing = c10::EventFlag::BACKEND_DEFAULT;  // the other flag makes events without a time
@@ -188,35 +239,43 @@ c10::IValue Artifact::State::timed_forward_on_device(CallTime& time) {
 // On the CPU a float32 output is kept as it is, without a copy.
 void Artifact::State::keep(const c10::IValue& result) {
   const bool fits = result.isTensor() && result.toTensor().is_floating_point() &&
-                    result.toTensor().sizes() == at::IntArrayRef({input.size(0), metadata.classes});
+                    result.toTensor().sizes() == at::IntArrayRef({input.size(0), model->metadata.classes});
   if (!fits) {
-    throw Error(Code::artifact_invalid, path,
-                "its output is not one tensor [N," + std::to_string(metadata.classes) + "]", generate_command);
+    throw Error(Code::artifact_invalid, model->path,
+                "its output is not one tensor [N," + std::to_string(model->metadata.classes) + "]", generate_command);
   }
   output = result.toTensor().to(at::Device(at::kCPU), at::kFloat).contiguous();
 }
 
-RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, const Knobs& knobs) {
-  return guarded("LibTorch", Code::runtime, [&] {
+void set_up_thread(std::int64_t threads, const Knobs& knobs) {
+  guarded("LibTorch", Code::runtime, [&] {
     at::set_num_threads(static_cast<int>(threads));
-    at::set_num_interop_threads(static_cast<int>(interop_threads));
     torch::jit::setGraphExecutorOptimize(knobs.executor == "profiling");
+    at::globalContext().setFlushDenormal(knobs.flush_denormal == "on");
+  });
+}
+
+std::string libtorch_version() { return version_from_config(at::show_config()); }
+
+RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, const Knobs& knobs) {
+  set_up_thread(threads, knobs);
+  return guarded("LibTorch", Code::runtime, [&] {
+    at::set_num_interop_threads(static_cast<int>(interop_threads));
     torch::jit::FusionStrategy strategy = fusion_strategy(knobs.fusion_strategy);
     torch::jit::setFusionStrategy(strategy);
     at::Context& context = at::globalContext();
-    context.setFlushDenormal(knobs.flush_denormal == "on");
     context.setAllowTF32CuBLAS(knobs.tf32 == "on");
     context.setAllowTF32CuDNN(knobs.tf32 == "on");
     context.setBenchmarkCuDNN(knobs.cudnn_benchmark == "on");
     // The second count is an int or a size_t, by torch's version.
-    return RuntimeInfo{version_from_config(at::show_config()), at::get_cpu_capability(), at::get_num_threads(),
+    return RuntimeInfo{libtorch_version(), at::get_cpu_capability(), at::get_num_threads(),
                        static_cast<std::int64_t>(at::get_num_interop_threads()), knobs};
   });
 }
 
 Metadata read_metadata(const std::string& path) {
-  check_file(path);
-  return guarded(path, Code::artifact_invalid, [&] { return metadata_in(path); });
+  const OpenFile file = open_artifact(path);
+  return guarded(path, Code::artifact_invalid, [&] { return metadata_in(file.readable(), path); });
 }
 
 std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Metadata& metadata) {
@@ -233,59 +292,51 @@ Artifact::Artifact(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Artifact::Artifact(Artifact&&) noexcept = default;
 Artifact::~Artifact() = default;
 
-Artifact Artifact::load(const std::string& path, const std::string& device, const std::string& route, bool cuda_graph) {
-  check_file(path);
-  auto state = std::make_unique<State>();
-  state->path = path;
-  guarded(path, Code::artifact_invalid, [&] {
+Artifact Artifact::load(const std::string& path, const LoadOptions& options) {
+  const OpenFile file = open_artifact(path);
+  if (!options.sha256.empty()) check_sha256(file, path, options.sha256);
+  auto model = std::make_shared<Model>();
+  model->path = path;
+  return guarded(path, Code::artifact_invalid, [&] {
     const c10::InferenceMode guard;
-    state->metadata = metadata_in(path);
-    check_device(path, device, state->metadata, cuda_graph);
-    state->route = &choose_route(path, state->metadata, route);
-    const bool cuda = state->metadata.device == "cuda";
-    check_machine(path, state->metadata, version_from_config(at::show_config()), cuda ? gpu_architecture() : "");
-    state->device = cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
-    if (cuda_graph) state->graph = make_cuda_graph();
-    if (state->route->package) {
-      // On CUDA without its bookkeeping for several threads: events and their queries, which no graph can record.
-      state->package = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, "model", cuda);
-    } else {
-      if (state->route->name == "fused") torch::jit::RegisterLlgaFuseGraph::setEnabled(true);
-      state->module = torch::jit::load(path, state->device, /*load_debug_files=*/false);
-      state->module.eval();
-    }
+    model->load(file.readable(), options);
+    return Artifact(std::make_unique<State>(std::move(model)));
   });
-  return Artifact(std::move(state));
 }
 
-const Metadata& Artifact::metadata() const { return state_->metadata; }
-std::string Artifact::route() const { return std::string(state_->route->name); }
+Artifact Artifact::another() const {
+  return guarded(state_->model->path, Code::runtime, [&] { return Artifact(std::make_unique<State>(state_->model)); });
+}
+
+const Metadata& Artifact::metadata() const { return state_->model->metadata; }
+std::string Artifact::route() const { return std::string(state_->model->route->name); }
 
 void Artifact::feed(std::span<const float> images) {
   State& s = *state_;
-  const auto& shape = s.metadata.input_shape;
+  const Model& model = *s.model;
+  const auto& shape = model.metadata.input_shape;
   const std::int64_t batch = static_cast<std::int64_t>(images.size()) / (shape[1] * shape[2] * shape[3]);
-  const auto [least, most] = s.metadata.batches;
+  const auto [least, most] = model.metadata.batches;
   if (batch < least || batch > most) {
     const std::string takes = std::to_string(least) + (least == most ? " only" : " to " + std::to_string(most));
-    throw Error(Code::input_invalid, s.path, "takes batches of " + takes + ", not of " + std::to_string(batch),
+    throw Error(Code::input_invalid, model.path, "takes batches of " + takes + ", not of " + std::to_string(batch),
                 "use --batch-size " + std::to_string(least) + " or another artifact");
   }
-  guarded(s.path, Code::runtime, [&] {
+  guarded(s.model->path, Code::runtime, [&] {
     const c10::InferenceMode guard;
     // from_blob wants a mutable pointer; clone() and to() only read it.
     const at::Tensor view =
         at::from_blob(const_cast<float*>(images.data()), {batch, shape[1], shape[2], shape[3]}, at::kFloat);
-    s.input = view.clone().to(s.device);
+    s.input = view.clone().to(model.device);
   });
 }
 
 CallTime Artifact::call() {
   State& s = *state_;
-  return guarded(s.path, Code::runtime, [&] {
+  return guarded(s.model->path, Code::runtime, [&] {
     const c10::InferenceMode guard;
     CallTime time;
-    s.keep(s.device.is_cuda() ? s.timed_forward_on_device(time) : s.timed_forward(time));
+    s.keep(s.model->device.is_cuda() ? s.timed_forward_on_device(time) : s.timed_forward(time));
     return time;
   });
 }

@@ -7,7 +7,6 @@
 #include <new>
 #include <system_error>
 
-#include "deploybench/error.hpp"
 #include "deploybench/file.hpp"
 #include "deploybench/record.hpp"
 #include "deploybench/utf8.hpp"
@@ -48,6 +47,8 @@ void print(std::string_view text) {
 void warn(std::string_view text) { say("warning", text); }
 
 void notice(std::string_view text) { say("notice", text); }
+
+void report(const Error& error) { say("error", error.what()); }
 
 void await_turn() {
   print("ready\n");

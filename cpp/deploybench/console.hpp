@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "deploybench/error.hpp"
+
 namespace deploybench {
 
 // From then on a write to a closed pipe fails with EPIPE, which is reported, instead of ending the process by a signal.
@@ -15,6 +17,9 @@ void print(std::string_view text);
 // `warning: <text>` and `notice: <text>` on stderr.
 void warn(std::string_view text);
 void notice(std::string_view text);
+
+// `error: <text>` on stderr, of one that does not end the program.
+void report(const Error& error);
 
 // Says `ready` on stdout and waits for a line on stdin: the sign that this process may use the machine. Throws
 // Error(runtime) when stdin ends.

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "deploybench/export.hpp"
+
 namespace deploybench {
 
 // The same codes as on the Python side, save `unsupported`, which only `generate` gives; they go into the failure
@@ -25,13 +27,13 @@ enum class Code {
 };
 
 // The name as it stands in a record, e.g. "artifact_missing".
-std::string_view code_name(Code code);
+DEPLOYBENCH_EXPORT std::string_view code_name(Code code);
 
 // 2 for a wrong command line, 1 for everything else.
 int exit_status(Code code);
 
 // what() is "<subject>: <problem>; <remedy>", on one line: a file name or a library's message may hold anything.
-class Error : public std::runtime_error {
+class DEPLOYBENCH_EXPORT Error : public std::runtime_error {
  public:
   Error(Code code, std::string_view subject, std::string_view problem, std::string_view remedy);
 

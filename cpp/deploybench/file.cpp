@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 namespace deploybench {
 namespace {
@@ -32,6 +33,22 @@ std::uint64_t checked_size(const std::string& path, const FileBlame& blame) {
   if (problem) throw Error(blame.invalid, path, problem.message(), blame.remedy);
   if (size == 0) throw Error(blame.invalid, path, "the file is empty", blame.remedy);
   return size;
+}
+
+OpenFile::OpenFile(const std::string& path, const FileBlame& blame)
+    : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)), readable_("/proc/self/fd/" + std::to_string(descriptor_)) {
+  if (descriptor_ < 0) {
+    throw Error(errno == ENOENT ? blame.missing : blame.invalid, path, "cannot be opened: " + reason(errno),
+                blame.remedy);
+  }
+  if (access(readable_.c_str(), R_OK) != 0) readable_ = path;
+}
+
+OpenFile::OpenFile(OpenFile&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), readable_(std::move(other.readable_)) {}
+
+OpenFile::~OpenFile() {
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 std::string read_prefix(const std::string& path, std::uint64_t most, const FileBlame& blame) {

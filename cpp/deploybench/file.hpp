@@ -21,6 +21,26 @@ struct FileBlame {
 // Size in bytes of a regular, non-empty file; throws Error.
 std::uint64_t checked_size(const std::string& path, const FileBlame& blame);
 
+// A file that is opened once, so that all who read it see the same bytes, also where another program puts a new file
+// under its name meanwhile.
+class OpenFile {
+ public:
+  OpenFile(const std::string& path, const FileBlame& blame);  // throws Error
+  OpenFile(OpenFile&& other) noexcept;
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  OpenFile& operator=(OpenFile&&) = delete;
+  ~OpenFile();
+
+  // A path to this very file for those who take no descriptor; without /proc it is the path as given.
+  [[nodiscard]] const std::string& readable() const noexcept { return readable_; }
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+
+ private:
+  int descriptor_;
+  std::string readable_;
+};
+
 // Up to `most` bytes from the start of the file; throws Error when it cannot be read.
 std::string read_prefix(const std::string& path, std::uint64_t most, const FileBlame& blame);
 

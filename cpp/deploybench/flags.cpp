@@ -87,9 +87,12 @@ std::string entry(const std::string& typed, const std::string& does) {
 
 }  // namespace
 
-Store into_count(std::int64_t& target, std::int64_t least, std::int64_t most) {
+namespace {
+
+template <typename Number>
+Store into_whole(Number& target, Number least, Number most) {
   return [&target, least, most](std::string_view text) -> std::optional<std::string> {
-    const auto number = number_from<std::int64_t>(text);
+    const auto number = number_from<Number>(text);
     if (!number || *number < least || *number > most) {
       return "a whole number from " + std::to_string(least) + " to " + std::to_string(most);
     }
@@ -97,6 +100,14 @@ Store into_count(std::int64_t& target, std::int64_t least, std::int64_t most) {
     return std::nullopt;
   };
 }
+
+}  // namespace
+
+Store into_count(std::int64_t& target, std::int64_t least, std::int64_t most) {
+  return into_whole(target, least, most);
+}
+
+Store into_count(std::size_t& target, std::size_t least, std::size_t most) { return into_whole(target, least, most); }
 
 Store into_seed(std::optional<std::uint64_t>& target) {
   return [&target](std::string_view text) -> std::optional<std::string> {
@@ -146,12 +157,7 @@ Store into_choice(std::string& target, std::vector<std::string> choices) {
   };
 }
 
-Store into_switch(bool& target) {
-  return [&target](std::string_view) -> std::optional<std::string> {
-    target = true;
-    return std::nullopt;
-  };
-}
+Store into_switch(bool& target) { return into_switch(target, true); }
 
 void parse(const CommandLine& line, std::span<const char* const> arguments) {
   std::size_t positional = 0;

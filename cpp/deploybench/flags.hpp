@@ -44,12 +44,22 @@ struct CommandLine {
 // Ways to store a value. The target must outlive the parse; every one refuses what is not wholly a value of its kind:
 // overflow, a trailing character, a sign, white space, nan and inf.
 Store into_count(std::int64_t& target, std::int64_t least, std::int64_t most);
+Store into_count(std::size_t& target, std::size_t least, std::size_t most);
 Store into_seed(std::optional<std::uint64_t>& target);
 Store into_seconds(double& target, bool zero_allowed);
 Store into_text(std::string& target);
 Store into_texts(std::vector<std::string>& target);
 Store into_choice(std::string& target, std::vector<std::string> choices);
 Store into_switch(bool& target);
+
+// A switch that sets `target` to `value`.
+template <typename Value>
+Store into_switch(Value& target, Value value) {
+  return [&target, value](std::string_view) -> std::optional<std::string> {
+    target = value;
+    return std::nullopt;
+  };
+}
 
 // Reads `--flag value` and `--flag=value`; a flag given twice keeps the later value. Throws Error(usage).
 // Nothing is demanded here, so that `--help` alone is a whole command line: whoever calls checks what must be there.

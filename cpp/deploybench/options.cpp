@@ -18,22 +18,19 @@ namespace {
 constexpr std::int64_t most_threads = 1024;
 constexpr std::int64_t most_calls = 1'000'000'000;
 
-Flag threads_flag(RuntimeOptions& options) {
-  return {"--threads", "N", "intra-op threads", "usable CPUs", into_count(options.threads, 1, most_threads)};
+Flag threads_flag(std::int64_t& threads, const char* preset) {
+  return {"--threads", "N", "intra-op threads", preset, into_count(threads, 1, most_threads)};
 }
 
-Flag device_flag(RuntimeOptions& options) {
-  return {"--device", "cpu|cuda", "must be the artifact's own", "the artifact's",
-          into_choice(options.device, {"cpu", "cuda"})};
+Flag device_flag(std::string& device) {
+  return {"--device", "cpu|cuda", "must be the artifact's own", "the artifact's", into_choice(device, {"cpu", "cuda"})};
 }
 
-Group general_group(RuntimeOptions& options, std::string json_help) {
-  return {"general",
-          {{"--strict", "", "refuse another torch version than the artifact's, not only warn", "",
-            into_switch(options.strict)},
-           {"--json", "", std::move(json_help), "", into_switch(options.json)},
-           {"--help", "", "show this", "", into_switch(options.help)}}};
+Flag strict_flag(bool& strict) {
+  return {"--strict", "", "refuse another torch version than the artifact's, not only warn", "", into_switch(strict)};
 }
+
+Flag help_flag(bool& help) { return {"--help", "", "show this", "", into_switch(help)}; }
 
 Group knobs_group(Knobs& knobs) {
   const auto knob = [](const char* name, std::vector<std::string> values, const char* does, std::string& value) {
@@ -70,8 +67,8 @@ CommandLine bench_line(BenchOptions& o) {
        {"--seed", "N", "seed of the input made without --input", "0", into_seed(o.seed)},
        {"--output", "FILE", "write the last timed output, float32 [N,classes] .npy", "", into_text(o.output)}}};
   Group where = {"where it runs",
-                 {device_flag(o),
-                  threads_flag(o),
+                 {device_flag(o.device),
+                  threads_flag(o.threads, "usable CPUs"),
                   {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)}}};
   Group how_long = {
       "how long it runs",
@@ -86,24 +83,45 @@ CommandLine bench_line(BenchOptions& o) {
   return {"bench",
           "Runs an artifact many times and prints how long each call took. Twin of `python -m deploybench worker`.",
           {},
-          {std::move(what), std::move(where), knobs_group(o.knobs), std::move(how_long),
-           general_group(o, "print the record as one line of JSON")}};
+          {std::move(what),
+           std::move(where),
+           knobs_group(o.knobs),
+           std::move(how_long),
+           {"general",
+            {strict_flag(o.strict),
+             {"--json", "", "print the record as one line of JSON", "", into_switch(o.json)},
+             help_flag(o.help)}}}};
 }
 
 CommandLine infer_line(InferOptions& o) {
+  ClassifierOptions& c = o.classifier;
   Group what = {
       "what is shown",
       {{"--top-k", "K", "classes an image", "5, or all where there are fewer",
-        into_count(o.top_k, 1, std::numeric_limits<std::int32_t>::max())},
-       {"--labels", "FILE", "one label a line, as many as there are classes", "the artifact's", into_text(o.labels)}}};
+        into_count(c.top_k, 1, std::numeric_limits<std::int32_t>::max())},
+       {"--labels", "FILE", "one label a line, as many as there are classes", "the artifact's", into_text(c.labels)},
+       {"--json", "", "print a line of JSON for each image", "", into_switch(o.format, Format::json)},
+       {"--csv", "", "print CSV, a line for each class of each image", "", into_switch(o.format, Format::csv)}}};
+  Group where = {"where it runs",
+                 {device_flag(c.device),
+                  {"--route", "NAME", "how to run it: fused, ...", "the first for its kind", into_text(c.route)},
+                  {"--instances", "N", "images, or batches, that are classified at the same time",
+                   "1, for many photos as many as usable CPUs", into_count(c.instances, 1, most_threads)},
+                  threads_flag(c.threads, "usable CPUs, shared out among the instances"),
+                  {"--batch-size", "N", "images that are classified together at most", "1",
+                   into_count(c.batch_size, 1, most_images)}}};
+  Group general = {"general",
+                   {{"--sha256", "DIGITS", "of the artifact: refuse another file before anything of it is read", "",
+                     into_text(c.sha256)},
+                    strict_flag(c.strict),
+                    help_flag(o.help)}};
   return {"infer",
-          "Classifies photos, or the images of a tensor file, and prints the likeliest classes of each.",
+          "Classifies photos, folders of photos, or the images of a tensor file, and prints the likeliest classes of "
+          "each. A photo that cannot be read is an error of its own, and the rest goes on.",
           {{"ARTIFACT", "file of `deploybench generate`", into_text(o.artifact)},
-           {"INPUT", "photos (JPEG, PNG), or one tensor file of `deploybench preprocess`, .npy or .dat",
+           {"INPUT", "photos (JPEG, PNG) or folders of them, or one tensor file of `deploybench preprocess`",
             into_texts(o.inputs), /*several=*/true}},
-          {std::move(what),
-           {"where it runs", {device_flag(o), threads_flag(o)}},
-           general_group(o, "print one line of JSON")}};
+          {std::move(what), std::move(where), std::move(general)}};
 }
 
 CommandLine preprocess_line(PreprocessOptions& o) {
@@ -114,12 +132,11 @@ CommandLine preprocess_line(PreprocessOptions& o) {
        {"PHOTO", "JPEG or PNG; several make a batch", into_texts(o.photos), /*several=*/true}},
       {{"general",
         {{"--output", "FILE", "tensor file, .npy or headerless .dat (required)", "", into_text(o.output)},
-         {"--help", "", "show this", "", into_switch(o.help)}}}}};
+         help_flag(o.help)}}}};
 }
 
-void prepare(std::span<const char* const> arguments, RuntimeOptions& options) {
-  options.json = std::ranges::find(arguments, std::string_view("--json")) != arguments.end();
-  options.threads = usable_cpus();
+bool is_there(std::span<const char* const> arguments, std::string_view flag) {
+  return std::ranges::find(arguments, flag) != arguments.end();
 }
 
 void require(bool help, const std::string& value, std::string_view name, std::string_view program) {
@@ -131,14 +148,18 @@ void require(bool help, const std::string& value, std::string_view name, std::st
 }  // namespace
 
 void parse_bench(std::span<const char* const> arguments, BenchOptions& options) {
-  prepare(arguments, options);
+  options.json = is_there(arguments, "--json");
+  options.threads = usable_cpus();
   parse(bench_line(options), arguments);
   require(options.help, options.artifact, "--artifact", "bench");
 }
 
 void parse_infer(std::span<const char* const> arguments, InferOptions& options) {
-  prepare(arguments, options);
+  if (is_there(arguments, "--json")) options.format = Format::json;
   parse(infer_line(options), arguments);
+  if (is_there(arguments, "--json") && is_there(arguments, "--csv")) {
+    throw Error(Code::usage, "--csv", "goes not with --json", "give one of them");
+  }
   require(options.help, options.artifact, "ARTIFACT", "infer");
   require(options.help, options.inputs.empty() ? "" : options.inputs.front(), "INPUT", "infer");
 }

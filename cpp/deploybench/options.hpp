@@ -7,22 +7,20 @@
 #include <string>
 #include <vector>
 
+#include "deploybench/answers.hpp"
+#include "deploybench/classifier.hpp"
 #include "deploybench/knobs.hpp"
 #include "deploybench/timing.hpp"
 
 namespace deploybench {
 
-// What `bench` and `infer` take.
-struct RuntimeOptions {
+struct BenchOptions {
   std::string artifact;      // path as given
   std::string device;        // "cpu" or "cuda"; empty: the artifact's
   std::int64_t threads = 0;  // intra-op; 0 until parsed, then the usable CPUs unless given
   bool strict = false;       // refuse, not only warn, on another torch version than the artifact's
   bool json = false;
   bool help = false;
-};
-
-struct BenchOptions : RuntimeOptions {
   std::string route;            // how to run it; empty: the first route for this kind of file
   std::string input;            // tensor file; empty: a seeded input
   std::int64_t batch_size = 0;  // images a call; 0: as many as the tensor file holds, 1 without one
@@ -34,10 +32,12 @@ struct BenchOptions : RuntimeOptions {
   std::string output;                 // where the last output goes; empty: nowhere
 };
 
-struct InferOptions : RuntimeOptions {
-  std::vector<std::string> inputs;  // photos, or one tensor file
-  std::int64_t top_k = 0;           // 0 unless given: five, or all where there are fewer
-  std::string labels;               // file with one label a line; empty: the artifact's
+struct InferOptions {
+  std::string artifact;                          // path as given
+  std::vector<std::string> inputs;               // photos and folders of photos, or one tensor file
+  ClassifierOptions classifier{.instances = 0};  // 0 instances until given: what suits the number of photos
+  Format format = Format::text;
+  bool help = false;
 };
 
 // Of the twin of `deploybench preprocess`.
@@ -49,8 +49,8 @@ struct PreprocessOptions {
 };
 
 // All fill `options` from left to right, so that after a throw it holds what was read until then (the failure record
-// names the artifact); `json` is set beforehand, wherever in the line it stands. All throw Error(usage). With --help
-// nothing is required.
+// names the artifact); the switch for JSON is read beforehand, wherever in the line it stands. All throw Error(usage).
+// With --help nothing is required.
 void parse_bench(std::span<const char* const> arguments, BenchOptions& options);
 void parse_infer(std::span<const char* const> arguments, InferOptions& options);
 void parse_preprocess(std::span<const char* const> arguments, PreprocessOptions& options);

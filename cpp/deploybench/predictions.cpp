@@ -17,7 +17,7 @@ std::vector<double> softmax(std::span<const float> logits) {
   return probabilities;
 }
 
-std::vector<Prediction> top_predictions(std::span<const float> logits, std::size_t k) {
+Predictions top_predictions(std::span<const float> logits, std::span<const std::string> labels, std::size_t k) {
   const std::vector<double> probabilities = softmax(logits);
   std::vector<std::size_t> order(logits.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -25,18 +25,20 @@ std::vector<Prediction> top_predictions(std::span<const float> logits, std::size
     return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
   };
   std::ranges::partial_sort(order, order.begin() + static_cast<std::ptrdiff_t>(k), likelier);
-  std::vector<Prediction> top;
+  Predictions top;
   top.reserve(k);
-  for (std::size_t i = 0; i < k; ++i) top.push_back({static_cast<std::int64_t>(order[i]), probabilities[order[i]]});
+  for (const std::size_t at : std::span(order).first(k)) {
+    top.push_back({static_cast<std::int64_t>(at), probabilities[at], labels[at]});
+  }
   return top;
 }
 
-std::string prediction_lines(std::span<const Prediction> predictions, std::span<const std::string> labels) {
+std::string prediction_lines(const Predictions& predictions) {
   std::string lines;
   for (const Prediction& prediction : predictions) {
     std::array<char, 16> percent{};
     (void)std::snprintf(percent.data(), percent.size(), "%.2f%% ", 100 * prediction.probability);
-    lines += percent.data() + labels[static_cast<std::size_t>(prediction.index)] + "\n";
+    lines += percent.data() + prediction.label + "\n";
   }
   return lines;
 }

@@ -11,15 +11,20 @@ namespace deploybench {
 struct Prediction {
   std::int64_t index = 0;    // class, from 0
   double probability = 0.0;  // 0..1
+  std::string label;         // the class's name
 };
+
+// Of one image, likeliest first.
+using Predictions = std::vector<Prediction>;
 
 // softmax in double: exp(x - max) / sum of the same over all classes. `logits` must be finite and not empty.
 std::vector<double> softmax(std::span<const float> logits);
 
-// The `k` likeliest classes of one image, likeliest first, the lower index first among equals. 1 <= k <= logits.size().
-std::vector<Prediction> top_predictions(std::span<const float> logits, std::size_t k);
+// The `k` likeliest classes of one image, likeliest first, the lower index first among equals. 1 <= k <= logits.size(),
+// and as many labels as logits.
+Predictions top_predictions(std::span<const float> logits, std::span<const std::string> labels, std::size_t k);
 
 // Lines like `49.52% Siberian husky`, one a prediction.
-std::string prediction_lines(std::span<const Prediction> predictions, std::span<const std::string> labels);
+std::string prediction_lines(const Predictions& predictions);
 
 }  // namespace deploybench

@@ -37,7 +37,7 @@ std::int64_t begin_of_centre(std::int64_t size, std::int64_t side) {
 
 }  // namespace
 
-std::vector<float> preprocess(const Photo& photo, const Preprocessing& how, const std::string& name) {
+std::vector<float> preprocess(const Photo& photo, const std::string& name, const Preprocessing& how) {
   const Filter filter = how.bicubic ? Filter::bicubic : Filter::bilinear;
   const Photo sized = how.resize ? with_shorter_edge(photo, *how.resize, filter, name) : photo;
   const std::int64_t side = how.crop;
@@ -59,7 +59,7 @@ std::vector<float> preprocess(const Photo& photo, const Preprocessing& how, cons
   return values;
 }
 
-std::vector<float> preprocess(const std::vector<std::string>& photos, const Metadata& metadata,
+std::vector<float> preprocess(const Photo& photo, const std::string& name, const Metadata& metadata,
                               const std::string& artifact) {
   const std::int64_t side = metadata.preprocessing.crop;
   if (metadata.image_shape() != std::array<std::int64_t, 3>{3, side, side}) {
@@ -67,9 +67,14 @@ std::vector<float> preprocess(const std::vector<std::string>& photos, const Meta
                 "preprocessing.crop " + std::to_string(side) + " is not its input's size",
                 "generate it again: `deploybench generate --models " + metadata.model + " --force`");
   }
+  return preprocess(photo, name, metadata.preprocessing);
+}
+
+std::vector<float> preprocess(const std::vector<std::string>& photos, const Metadata& metadata,
+                              const std::string& artifact) {
   std::vector<float> values;
   for (const std::string& photo : photos) {
-    const std::vector<float> one = preprocess(read_photo(photo), metadata.preprocessing, photo);
+    const std::vector<float> one = preprocess(read_photo(photo), photo, metadata, artifact);
     values.insert(values.end(), one.begin(), one.end());
   }
   return values;

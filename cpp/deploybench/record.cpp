@@ -33,16 +33,6 @@ std::string milliseconds(double seconds) {
   return text.data();
 }
 
-json predictions_of(const std::vector<Prediction>& predictions, const std::vector<std::string>& labels) {
-  json list = json::array();
-  for (const Prediction& one : predictions) {
-    list.push_back({{"index", one.index},
-                    {"label", labels[static_cast<std::size_t>(one.index)]},
-                    {"probability", one.probability}});
-  }
-  return list;
-}
-
 json knobs_of(const Knobs& knobs) {
   return {{"allocator", knobs.allocator},
           {"bind", knobs.bind},
@@ -108,19 +98,6 @@ std::string failure_json(const Error& error, const std::string& artifact) {
                   {"runtime", "cpp"},
                   {"artifact", artifact.empty() ? json(nullptr) : json(artifact)},
                   {"error", {{"code", code_name(error.code())}, {"message", error.what()}}}});
-}
-
-std::string inference_json(const Inference& inference, const Metadata& metadata) {
-  json predictions = json::array();
-  for (const auto& image : inference.predictions) predictions.push_back(predictions_of(image, inference.labels));
-  return line_of({{"model", metadata.model},
-                  {"artifact", inference.artifact},
-                  {"input", inference.input},
-                  {"device", metadata.device},
-                  {"torch_version", inference.runtime.torch_version},
-                  {"weights_origin", metadata.weights_origin},
-                  {"predictions", std::move(predictions)},
-                  {"warnings", inference.warnings}});
 }
 
 std::string record_summary(const Record& record) {

@@ -11,7 +11,6 @@
 #include "deploybench/knobs.hpp"
 #include "deploybench/measurement.hpp"
 #include "deploybench/metadata.hpp"
-#include "deploybench/predictions.hpp"
 
 namespace deploybench {
 
@@ -44,17 +43,6 @@ struct Record {
 // place.
 std::string record_json(const Record& record);
 std::string failure_json(const Error& error, const std::string& artifact);
-
-struct Inference {
-  std::string artifact;  // paths as given
-  std::string input;
-  RuntimeInfo runtime;
-  std::vector<std::string> labels;
-  std::vector<std::vector<Prediction>> predictions;  // a list for each image
-  std::vector<std::string> warnings;
-};
-
-std::string inference_json(const Inference& inference, const Metadata& metadata);
 
 // The record for human eyes: a few lines, times in milliseconds.
 std::string record_summary(const Record& record);

@@ -90,8 +90,16 @@ TEST(options, what_is_required) {
 
 TEST(options, infer_takes_flags_anywhere) {
   const InferOptions o = infer({"--top-k", "3", "a.ts", "--json", "in.npy", "--labels=l.txt"});
-  CHECK(o.artifact == "a.ts" && o.inputs == std::vector<std::string>{"in.npy"} && o.top_k == 3 && o.json &&
-        o.labels == "l.txt");
+  CHECK(o.artifact == "a.ts" && o.inputs == std::vector<std::string>{"in.npy"} && o.classifier.top_k == 3 &&
+        o.format == deploybench::Format::json && o.classifier.labels == "l.txt");
+  CHECK(infer({"a.ts", "x.jpg", "--csv"}).format == deploybench::Format::csv);
+  CHECK_THROWS(infer({"a.ts", "x.jpg", "--csv", "--json"}), "--csv: goes not with --json");
+}
+
+TEST(options, infer_leaves_the_instances_to_the_number_of_photos) {
+  CHECK(infer({"a.ts", "x.jpg"}).classifier.instances == 0);
+  CHECK(infer({"a.ts", "x.jpg", "--instances", "3"}).classifier.instances == 3);
+  CHECK_THROWS(infer({"a.ts", "x.jpg", "--instances", "0"}), "--instances: '0' is not a whole number from 1 to 1024");
 }
 
 TEST(options, a_failed_parse_leaves_what_the_failure_record_needs) {

@@ -9,7 +9,12 @@
 namespace {
 
 using deploybench::softmax;
-using deploybench::top_predictions;
+
+const std::vector<std::string> labels = {"tench", "Siberian husky", "100% wool", "d", "e"};
+
+deploybench::Predictions top_predictions(const std::vector<float>& logits, std::size_t k) {
+  return deploybench::top_predictions(logits, std::span(labels).first(logits.size()), k);
+}
 
 bool near(double a, double b) { return std::abs(a - b) < 1e-7; }
 
@@ -27,6 +32,7 @@ TEST(predictions, softmax_of_large_logits_neither_overflows_nor_moves) {
 TEST(predictions, likeliest_first) {
   const auto top = top_predictions(std::vector<float>{-1, 4, 2, 3}, 3);
   CHECK(top.size() == 3 && top[0].index == 1 && top[1].index == 3 && top[2].index == 2);
+  CHECK(top[0].label == "Siberian husky" && top[1].label == "d");
 }
 
 TEST(predictions, the_lower_index_first_among_equals) {
@@ -40,9 +46,8 @@ TEST(predictions, of_one_class_only) {
 }
 
 TEST(predictions, lines_as_people_read_them) {
-  const std::vector<deploybench::Prediction> predictions = {{1, 0.495249}, {0, 0.00004}, {2, 1.0}};
-  const std::vector<std::string> labels = {"tench", "Siberian husky", "100% wool"};
-  CHECK(prediction_lines(predictions, labels) == "49.52% Siberian husky\n0.00% tench\n100.00% 100% wool\n");
+  const deploybench::Predictions predictions = {{1, 0.495249, labels[1]}, {0, 0.00004, labels[0]}, {2, 1.0, labels[2]}};
+  CHECK(prediction_lines(predictions) == "49.52% Siberian husky\n0.00% tench\n100.00% 100% wool\n");
 }
 
 }  // namespace

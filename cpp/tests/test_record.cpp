@@ -81,15 +81,6 @@ TEST(record, a_name_that_is_not_utf8_still_makes_json) {
   CHECK(json::parse(record_json(record))["artifact"] == "\xef\xbf\xbd.ts");
 }
 
-TEST(record, an_inference_lists_its_images) {
-  deploybench::Inference inference;
-  inference.labels = {"tench", "goldfish"};
-  inference.predictions = {{{1, 0.75}}, {{0, 0.5}, {1, 0.5}}};
-  const json read = json::parse(inference_json(inference, sample().metadata));
-  CHECK(read["predictions"][0] == json::parse(R"([{"index":1,"label":"goldfish","probability":0.75}])"));
-  CHECK(read["predictions"][1].size() == 2 && read["model"] == "tiny");
-}
-
 TEST(record, the_summary_of_a_run_without_warmup) {
   CHECK(record_summary(sample()).find("median      50.000 ms over 2 calls\n") != std::string::npos);
 }

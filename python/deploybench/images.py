@@ -212,9 +212,14 @@ def tensor(image: Image.Image, preprocessing: Preprocessing, source: Path | str 
     return cast("torch.Tensor", functional.normalize(values, list(preprocessing.mean), list(preprocessing.std)))
 
 
+def load(photo: Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """A photo as float32 [3, crop, crop]. Raises as `open_image` does."""
+    return tensor(open_image(photo), preprocessing, photo).numpy()
+
+
 def load_batch(photos: Sequence[Path], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Photos to one batch, float32 [N, 3, crop, crop], in the order given. Raises as `open_image` does."""
     batch = np.empty((len(photos), 3, preprocessing.crop, preprocessing.crop), np.float32)
     for index, photo in enumerate(photos):
-        batch[index] = tensor(open_image(photo), preprocessing, photo).numpy()
+        batch[index] = load(photo, preprocessing)
     return batch

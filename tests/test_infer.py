@@ -1,0 +1,232 @@
+"""Do both languages' `infer` say the same, of photos, folders and tensor files, and does a stream of photos survive what
+happens to streams?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PHOTOS, Artifact, native, one_line_error, python
+from deploybench import library_paths, paths
+from photos import scene
+
+needs_photos = pytest.mark.usefixtures("photo_libraries")
+
+
+def both(file: Path, *arguments: object, code: int = 0) -> tuple[str, str]:
+    """What Python and C++ print."""
+    ours, theirs = python("infer", "--artifact", file, *arguments), native("infer", file, *arguments)
+    assert (ours.returncode, theirs.returncode) == (code, code), ours.stderr + theirs.stderr
+    return ours.stdout, theirs.stdout
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def alike(mine: dict[str, Any], other: dict[str, Any]) -> None:
+    """Two lines of JSON: the same keys, classes and labels; probabilities as far apart as JPEG decoders may bring them."""
+    assert list(mine) == list(other)
+    for key in mine.keys() - {"predictions", "error"}:
+        assert mine[key] == other[key], key
+    if "error" in mine:
+        assert mine["error"]["code"] == other["error"]["code"]
+        return
+    for ours, theirs in zip(mine["predictions"], other["predictions"], strict=True):
+        assert (ours["index"], ours["label"]) == (theirs["index"], theirs["label"])
+        assert ours["probability"] == pytest.approx(theirs["probability"], abs=2e-3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photos in folders, two of them broken, and what is no photo."""
+    shutil.copy(PHOTOS[0], tmp_path / f"b{PHOTOS[0].suffix.upper()}")
+    (tmp_path / "a").mkdir()
+    for name, size in (("wide.png", (300, 90)), ("tall.jpg", (60, 200))):
+        scene(*size).save(tmp_path / "a" / name)
+    (tmp_path / "half.jpg").write_bytes(PHOTOS[0].read_bytes()[:5000])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "note.txt").write_text("no photo")
+    return tmp_path
+
+
+@needs_photos
+def test_a_folder_in_json(artifact: Artifact, folder: Path) -> None:
+    ours, theirs = map(objects, both(artifact("resnet18"), folder, "--json", code=1))
+    names = [Path(line["input"]).name for line in theirs]
+    assert names == ["tall.jpg", "wide.png", "b.JPG", "empty.png", "half.jpg"]
+    assert [("error" in line) for line in theirs] == [False, False, False, True, True]
+    for mine, other in zip(ours, theirs, strict=True):
+        alike(mine, other)
+
+
+@needs_photos
+def test_a_folder_in_text_and_csv(artifact: Artifact, folder: Path) -> None:
+    file = artifact("resnet18")
+    ours, theirs = both(file, folder / "a" / "wide.png", folder / "half.jpg", PHOTOS[1], "--top-k", 2, code=1)
+    lines = theirs.splitlines()
+    assert [lines[0], lines[3], lines[5]] == [f"{folder}/a/wide.png:", f"{folder}/half.jpg:", f"{PHOTOS[1]}:"]
+    assert lines[4].startswith(f"error: {folder}/half.jpg: is truncated or damaged")
+    assert [line for line in ours.splitlines() if not line.startswith("error")] == [*lines[:4], *lines[5:]]
+
+    rows, other = (list(csv.reader(io.StringIO(text))) for text in both(file, folder, "--csv", "--top-k", 2, code=1))
+    assert rows[0] == other[0] == ["input", "image", "rank", "index", "label", "probability", "error"]
+    assert len(rows) == len(other) == 1 + 3 * 2 + 2
+    for mine, theirs_row in zip(rows[1:], other[1:], strict=True):
+        assert mine[:5] == theirs_row[:5]
+        assert bool(mine[6]) == bool(theirs_row[6]) == (mine[5] == "")
+    one_line_error(native("infer", file, PHOTOS[0], "--csv", "--json"), 2, "--csv", "--json")
+    one_line_error(python("infer", "--artifact", file, PHOTOS[0], "--csv", "--json"), 2, "--csv", "--json")
+
+
+@pytest.mark.parametrize("route", ["script", "aoti"])
+def test_a_tensor_file(route: str, artifact: Artifact, tensor: Callable[[str], Path]) -> None:
+    """Two images, also through a package that takes one at a time."""
+    file, images = artifact("resnet18", route), tensor("resnet18")
+    ours, theirs = map(objects, both(file, images, "--json"))
+    assert [line["image"] for line in theirs] == [0, 1]
+    for mine, other in zip(ours, theirs, strict=True):
+        alike(mine, other)
+    text, same = both(file, images, "--top-k", 3)
+    assert text == same
+    lines = text.splitlines()
+    assert [lines[0], lines[4]] == ["image 0:", "image 1:"]
+    assert lines[1] == f"{theirs[0]['predictions'][0]['probability'] * 100:.2f}% {theirs[0]['predictions'][0]['label']}"
+
+
+@needs_photos
+@pytest.mark.parametrize("flags", [
+    ("--instances", 1), ("--instances", 3, "--threads", 1), ("--instances", 2, "--batch-size", 4), (),
+], ids=["one", "three", "two by four", "as usual"])  # fmt: skip
+def test_instances_and_batches_change_nothing(flags: tuple[object, ...], artifact: Artifact, tmp_path: Path) -> None:
+    """Each photo keeps its own answer, in order, however many are under way."""
+    for number in range(17):
+        scene(40 + 13 * number, 60).save(tmp_path / f"{number:02}.png")
+    file = artifact("resnet18")
+    expected = objects(python("infer", "--artifact", file, tmp_path, "--json").stdout)
+    found = objects(native("infer", file, tmp_path, "--json", *flags).stdout)
+    assert len(found) == 17
+    assert len({line["predictions"][0]["probability"] for line in found}) > 10, "the photos are unlike"
+    for mine, other in zip(expected, found, strict=True):
+        alike(mine, other)
+
+
+def test_an_empty_folder(artifact: Artifact, tmp_path: Path) -> None:
+    for done in (
+        native("infer", artifact("resnet18"), tmp_path),
+        python("infer", "--artifact", artifact("resnet18"), tmp_path),
+    ):
+        one_line_error(done, 1, f"{tmp_path}: no photo in it")
+
+
+def test_a_pinned_artifact(artifact: Artifact, tmp_path: Path) -> None:
+    """--sha256 is checked before anything of the file is read: a file that is no artifact fails by it."""
+    import hashlib
+
+    file = artifact("squeezenet1_1")
+    pin = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert native("infer", file, PHOTOS[0], "--sha256", pin.upper()).returncode == 0
+    other = tmp_path / "other.ts"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    other.write_bytes(data)
+    one_line_error(native("infer", other, PHOTOS[0], "--sha256", pin), 1, "its SHA-256 is", str(other))
+    other.write_bytes(b"PK\x03\x04 and nothing else")
+    one_line_error(native("infer", other, PHOTOS[0], "--sha256", pin), 1, "its SHA-256 is")
+    one_line_error(native("infer", file, PHOTOS[0], "--sha256", "12"), 2, "64 hexadecimal digits")
+
+
+class Stream:
+    """A real `infer` over many photos, its output read line by line while it works."""
+
+    def __init__(self, file: Path, folder: Path, count: int, *flags: object) -> None:
+        self.folder, self.count = folder, count
+        scene(64, 64).save(folder / "00000.png")
+        for number in range(1, count):
+            os.link(folder / "00000.png", folder / f"{number:05}.png")
+        command = [paths.CPP_BIN / "infer", file, folder, "--json", *flags]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            list(map(str, command)), env=library_paths.cpp_environment(), stdout=pipe, stderr=pipe, text=True
+        )
+
+    def lines(self, count: int) -> list[dict[str, Any]]:
+        assert self.process.stdout is not None
+        return [json.loads(self.process.stdout.readline()) for _ in range(count)]
+
+
+@needs_photos
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_what_is_at_hand(number: signal.Signals, artifact: Artifact, tmp_path: Path) -> None:
+    """Whole lines of the first photos without a gap, then the end by that very signal."""
+    native("infer", "--help")
+    stream = Stream(artifact("squeezenet1_1"), tmp_path, 20_000)
+    first = stream.lines(20)
+    stream.process.send_signal(number)
+    rest, errors = stream.process.communicate(timeout=60)
+    assert stream.process.returncode == -number, errors
+    shown = first + objects(rest)
+    assert 20 <= len(shown) < stream.count
+    assert [line["input"] for line in shown] == [f"{tmp_path}/{n:05}.png" for n in range(len(shown))]
+    assert rest.endswith("\n")
+
+
+@needs_photos
+def test_a_closed_pipe_ends_it(artifact: Artifact, tmp_path: Path) -> None:
+    stream = Stream(artifact("squeezenet1_1"), tmp_path, 20_000)
+    stream.lines(3)
+    assert stream.process.stdout is not None
+    stream.process.stdout.close()
+    begin = time.monotonic()
+    assert stream.process.wait(60) == 1
+    assert time.monotonic() - begin < 30
+    assert stream.process.stderr is not None
+    with stream.process.stderr as said:
+        errors = said.read().splitlines()
+    assert errors[-1].startswith("error: standard output: Broken pipe")
+
+
+@needs_photos
+def test_a_photo_that_vanishes(artifact: Artifact, tmp_path: Path) -> None:
+    stream = Stream(artifact("squeezenet1_1"), tmp_path, 3000)
+    stream.lines(1)
+    (tmp_path / "02999.png").unlink()
+    rest, errors = stream.process.communicate(timeout=120)
+    shown = objects(rest)
+    assert stream.process.returncode == 1
+    assert len(shown) == 2999, "all others are answered"
+    assert shown[-1]["error"]["code"] == "input_missing"
+    assert "02999.png: no such file" in errors
+
+
+def test_an_artifact_that_is_replaced_while_it_loads(artifact: Artifact, tmp_path: Path) -> None:
+    """Another program puts a new file in its place by a rename, over and over: each run sees one or the other, whole."""
+    one, other = artifact("squeezenet1_1"), artifact("resnet18")
+    file = tmp_path / "served.ts"
+    shutil.copy(one, file)
+    command = [str(paths.CPP_BIN / "infer"), str(file), str(PHOTOS[0]), "--json"]
+    native("infer", "--help")
+    seen = set()
+    for _ in range(6):
+        process = subprocess.Popen(
+            command, env=library_paths.cpp_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while process.poll() is None:
+            for source in (other, one):
+                os.link(source, tmp_path / "new")
+                (tmp_path / "new").replace(file)
+        out, errors = process.communicate()
+        assert process.returncode == 0, errors
+        (line,) = objects(out)
+        seen.add(line["model"])
+    assert seen <= {"squeezenet1_1", "resnet18"}

@@ -1,0 +1,177 @@
+"""Can a program of somebody else's be built against the installed library, out of tree, and does it say what `infer` says?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS, ROOT, Artifact, native
+from deploybench import library_paths, paths
+from test_cpp_units import tool
+
+HEADERS = ["classifier.hpp", "error.hpp", "export.hpp", "predictions.hpp"]
+
+
+def run(*command: object) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `cmake --install`."""
+    native("infer", "--help")  # or skip
+    prefix = tmp_path_factory.mktemp("prefix")
+    run(tool("cmake"), "--install", ROOT / "cpp" / "build", "--prefix", prefix)
+    return prefix
+
+
+def compiled(source: Path, installed: Path, into: Path) -> None:
+    """Configured and built, as its README would say."""
+    cmake, ninja = tool("cmake"), tool("ninja")
+    flags = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DCMAKE_PREFIX_PATH={installed}")
+    run(cmake, "-S", source, "-B", into, *flags)
+    run(cmake, "--build", into)
+
+
+def test_the_public_headers_show_nothing_of_libtorch(installed: Path) -> None:
+    folder = installed / "include" / "deploybench"
+    assert sorted(file.name for file in folder.iterdir()) == HEADERS
+    for file in folder.iterdir():
+        text = file.read_text(encoding="utf-8")
+        for line in text.splitlines():
+            if line.startswith("#include"):
+                assert "torch" not in line
+                assert "ATen" not in line
+                if '"' in line:
+                    assert line.split('"')[1].removeprefix("deploybench/") in HEADERS
+
+
+@pytest.mark.usefixtures("photo_libraries")
+def test_hello(installed: Path, artifact: Artifact, tmp_path: Path) -> None:
+    """The README's program, copied away from the repository; without LD_LIBRARY_PATH."""
+    shutil.copytree(ROOT / "cpp" / "examples" / "hello", tmp_path / "hello")
+    compiled(tmp_path / "hello", installed, tmp_path / "build")
+    file, program = artifact("resnet18"), tmp_path / "build" / "hello"
+    environment = library_paths.python_environment()
+    environment.pop("LD_LIBRARY_PATH", None)
+    done = subprocess.run([program, file, PHOTOS[0]], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == native("infer", file, PHOTOS[0]).stdout
+    done = subprocess.run([program, file, tmp_path / "none.jpg"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{tmp_path}/none.jpg: no such file; ")
+
+
+def test_the_documents_show_the_program_that_is_tested() -> None:
+    program = (ROOT / "cpp" / "examples" / "hello" / "main.cpp").read_text(encoding="utf-8")
+    assert f"```cpp\n{program}```" in (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+
+
+CHECKS = """
+#include <deploybench/classifier.hpp>
+
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <string>
+#include <thread>
+
+using deploybench::Classifier;
+using deploybench::Code;
+
+int failures = 0;
+void check(bool holds, const char* what) {
+  if (holds) return;
+  ++failures;
+  std::printf("FAILED: %s\\n", what);
+}
+template <typename Work>
+void fails(Code code, const Work& work, const char* what) {
+  try {
+    work();
+    check(false, what);
+  } catch (const deploybench::Error& error) {
+    check(error.code() == code, error.what());
+  }
+}
+
+int main(int, char** argv) {
+  const std::string artifact = argv[1], photo = argv[2], damaged = argv[3];
+  Classifier classifier(artifact, {.instances = 2, .threads = 1, .batch_size = 3});
+  const auto info = classifier.info();
+  check(info.labels.size() == 1000 && info.image_shape[0] == 3 && info.device == "cpu", "info");
+  const auto expected = classifier.classify(photo);
+  check(expected.size() == 5 && expected[0].probability >= expected[1].probability, "top 5");
+  check(expected[0].label == info.labels[static_cast<std::size_t>(expected[0].index)], "label");
+
+  std::ifstream stream(photo, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(stream), {}};
+  const std::vector<std::uint8_t> bytes(text.begin(), text.end());
+  check(classifier.classify(bytes)[0].index == expected[0].index, "from memory");
+  const std::vector<std::string> photos(5, photo);
+  const auto several = classifier.classify(photos);
+  check(several.size() == 5 && several[4][0].index == expected[0].index, "several photos");
+  std::vector<float> images = classifier.prepare(photo);
+  const std::size_t one = images.size();
+  images.resize(7 * one);  // six black ones behind it
+  const auto batch = classifier.classify(std::span<const float>(images));
+  check(batch.size() == 7 && batch[0][0].index == expected[0].index, "a batch");
+  check(std::abs(batch[1][0].probability - batch[6][0].probability) < 1e-6, "equal images, equal answers");
+
+  fails(Code::input_invalid, [&] { (void)classifier.classify(std::span<const float>(images).first(one - 1)); }, "size");
+  fails(Code::input_invalid, [&] { (void)classifier.classify(std::span<const float>()); }, "nothing");
+  fails(Code::input_invalid, [&] { (void)classifier.submit({1.0F}); }, "submit");
+  fails(Code::input_missing, [&] { (void)classifier.classify("none.jpg"); }, "missing");
+  fails(Code::input_invalid, [&] { (void)classifier.classify(std::span<const std::uint8_t>(bytes).first(900)); }, "cut");
+  fails(Code::input_invalid, [&] { (void)classifier.classify(std::span<const std::uint8_t>()); }, "no bytes");
+  fails(Code::artifact_missing, [&] { Classifier("none.ts"); }, "no artifact");
+  fails(Code::artifact_invalid, [&] { Classifier{damaged}; }, "damaged artifact");
+  fails(Code::usage, [&] { Classifier(artifact, {.top_k = 1001}); }, "top_k");
+  fails(Code::usage, [&] { Classifier(artifact, {.instances = 0}); }, "instances");
+  fails(Code::usage, [&] { Classifier(artifact, {.batch_size = 0}); }, "batch_size");
+  fails(Code::usage, [&] { Classifier(artifact, {.route = "rocket"}); }, "route");
+  fails(Code::labels_invalid, [&] { Classifier(artifact, {.labels = photo}); }, "labels");
+
+  // Many threads on one classifier, and a classifier that is moved and ends while answers are open.
+  std::vector<std::thread> threads;
+  std::vector<int> right(6);
+  for (int& mine : right) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) mine += classifier.classify(photo)[0].index == expected[0].index;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const int mine : right) check(mine == 20, "from many threads");
+  std::vector<std::future<deploybench::Predictions>> open;
+  {
+    Classifier first(artifact, {.top_k = 2, .threads = 1});
+    for (int i = 0; i < 3; ++i) open.push_back(first.submit(first.prepare(photo)));
+    Classifier second(std::move(first));
+    open.push_back(second.submit(second.prepare(photo)));
+  }
+  for (auto& answer : open) check(answer.get().size() == 2, "answered before the end");
+  std::printf("%d failures\\n", failures);
+  return failures;
+}
+"""
+
+
+@pytest.mark.usefixtures("photo_libraries")
+def test_the_classifier(installed: Path, artifact: Artifact, tmp_path: Path) -> None:
+    """Every member function and option, each kind of error, and many threads, from a program outside."""
+    shutil.copytree(ROOT / "cpp" / "examples" / "hello", tmp_path / "hello")
+    (tmp_path / "hello" / "main.cpp").write_text(CHECKS)
+    compiled(tmp_path / "hello", installed, tmp_path / "build")
+    file = artifact("squeezenet1_1")
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(file.read_bytes()[:100_000])
+    command = [tmp_path / "build" / "hello", file, paths.PHOTO, damaged]
+    done = subprocess.run(command, capture_output=True, text=True, env=library_paths.cpp_environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "0 failures\n"
