@@ -124,7 +124,6 @@ LYING: list[tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = [
     ("gives an image", torchscript(lambda x: x * 2), ("bad.ts", "one tensor [N,6]")),
     ("gives whole numbers", torchscript(lambda x: x.mean((2, 3)).repeat(1, 2).long()), ("bad.ts", "one tensor [N,6]")),
     ("wants another shape", torchscript(lambda x: x.reshape(-1, 3 * 17 * 17)[:, :6], side=17), ("bad.ts", "generate")),
-    ("one batch only", field(batches=[1, 1]), ("bad.ts", "batches of 1 only, not")),
 ]  # fmt: skip
 
 
@@ -134,6 +133,16 @@ def test_artifacts_that_lie(
     name: str, make: Any, words: tuple[str, ...], program: str, place: Place, programs: dict[str, Run], tmp_path: Path
 ) -> None:
     (tmp_path / "bad.ts").write_bytes(make(place.script))
+    refused(programs[program], (tmp_path,), 1, words, "--artifact", tmp_path / "bad.ts", "--input", place.tensor)
+
+
+@pytest.mark.parametrize("program", [WORKER, BENCH])
+def test_a_batch_that_the_artifact_does_not_take(
+    program: str, place: Place, programs: dict[str, Run], tmp_path: Path
+) -> None:
+    """A worker measures the batch it is told; `infer` gives such a file its images one by one."""
+    (tmp_path / "bad.ts").write_bytes(field(batches=[1, 1])(place.script))
+    words = ("bad.ts", "batches of 1 only, not")
     refused(programs[program], (tmp_path,), 1, words, "--artifact", tmp_path / "bad.ts", "--input", place.tensor)
 
 

@@ -109,6 +109,7 @@ void read_photos(std::span<const std::string> photos, const Submit& submit, Ring
   }
 }
 
+// The answer, or what is wrong with this photo; what is wrong with the model would be so with every other.
 Answer answer_of(const std::string& photo, Slot slot) {
   Answer answer;
   answer.input = photo;
@@ -116,9 +117,8 @@ Answer answer_of(const std::string& photo, Slot slot) {
     if (slot.problem) std::rethrow_exception(slot.problem);
     answer.predictions = slot.answer.get();
   } catch (const Error& error) {
+    if (error.code() != Code::input_missing && error.code() != Code::input_invalid) throw;
     answer.problem = error;
-  } catch (const std::bad_alloc&) {
-    answer.problem = Error(Code::out_of_memory, photo, "not enough memory", "use fewer --instances");
   }
   return answer;
 }

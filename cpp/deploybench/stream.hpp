@@ -22,10 +22,10 @@ std::vector<std::string> photo_files(std::span<const std::string> inputs);
 // Reads a photo, prepares it and hands it over; throws what makes that impossible. Called from many threads.
 using Submit = std::function<std::future<Predictions>(const std::string& photo)>;
 
-// Calls `show` on this thread with the answer of each photo, in order, as soon as it is there; of one that cannot be
-// read or classified, with its problem. `readers` >= 1: threads that call `submit`. Once `stop` is true no other photo
-// is begun; those at hand are still shown. An exception of `show`, or one of `submit` that is no Error, ends it in the
-// same way and is thrown.
+// Calls `show` on this thread with the answer of each photo, in order, as soon as it is there; of one that is missing
+// or damaged, with its problem. `readers` >= 1: threads that call `submit`. Once `stop` is true no other photo is
+// begun; those at hand are still shown. An exception of `show`, or one of `submit` or of an answer that is not about
+// the photo, ends it and is thrown.
 void stream(std::span<const std::string> photos, std::size_t readers, const Submit& submit,
             const std::function<void(const Answer&)>& show, const std::atomic<bool>& stop);
 

@@ -34,7 +34,7 @@ std::future<Predictions> submit(const std::string& photo) {
   if (number % 7 == 3) throw Error(Code::input_invalid, photo, "is damaged", "give another");
   return std::async(std::launch::async, [number] {
     std::this_thread::sleep_for(std::chrono::microseconds(100 * (10 - number % 10)));
-    if (number % 7 == 5) throw Error(Code::runtime, "model", "failed", "try again");
+    if (number % 7 == 5) throw Error(Code::input_missing, "x", "no such file", "give another");
     return Predictions{{number, 1.0, "a"}};
   });
 }
@@ -82,6 +82,17 @@ TEST(stream, an_exception_of_show_ends_it) {
   };
   CHECK_THROWS(stream(numbers(1000), 2, submit, full_disk, false), "No space left");
   CHECK(shown == 3);
+}
+
+TEST(stream, a_model_that_fails_ends_it) {
+  const auto failing = [](const std::string& photo) {
+    return photo == "4" ? std::async(std::launch::deferred,
+                                     []() -> Predictions { throw Error(Code::runtime, "model", "failed", "again"); })
+                        : std::async(std::launch::deferred, [] { return Predictions{{0, 1.0, "a"}}; });
+  };
+  int shown = 0;
+  CHECK_THROWS(stream(numbers(1000), 2, failing, [&shown](const Answer&) { ++shown; }, false), "model: failed");
+  CHECK(shown == 4);
 }
 
 TEST(stream, photos_are_read_while_an_answer_is_awaited) {

@@ -96,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
             logits = _answer(path, metadata, forward, image())
             said = Answer(name, number, _predictions(logits, labels, top_k))
         except DeploybenchError as problem:
+            if problem.code not in ("input_missing", "input_invalid"):
+                raise  # what is wrong with the model is wrong for every photo
             broken += 1
             print(f"error: {problem}", file=sys.stderr)
             said = Answer(name, number, problem=problem)
