@@ -13,8 +13,13 @@ namespace {
 
 constexpr double most_resized_pixels = 1e8;  // a shorter edge of 256 turns 60000x1 pixels into 15,360,000x256
 
-// The longer edge is cut to whole pixels, as torchvision does.
-Photo with_shorter_edge(const Photo& photo, std::int64_t edge, Filter filter, const std::string& name) {
+struct Size {
+  std::int64_t height;
+  std::int64_t width;
+};
+
+// With the shorter edge at `edge`. The longer one is cut to whole pixels, as torchvision does.
+Size with_shorter_edge(const Photo& photo, std::int64_t edge, const std::string& name) {
   const auto [shorter, longer] = std::minmax(photo.height, photo.width);
   const auto side = static_cast<double>(edge);
   if (side * side * static_cast<double>(longer) / static_cast<double>(shorter) > most_resized_pixels) {
@@ -23,9 +28,8 @@ Photo with_shorter_edge(const Photo& photo, std::int64_t edge, Filter filter, co
                     ") to resize its shorter edge to " + std::to_string(edge),
                 "give another photo");
   }
-  if (shorter == edge) return photo;
   const auto other = static_cast<std::int64_t>(static_cast<double>(edge * longer) / static_cast<double>(shorter));
-  return photo.height < photo.width ? resized(photo, edge, other, filter) : resized(photo, other, edge, filter);
+  return photo.height < photo.width ? Size{edge, other} : Size{other, edge};
 }
 
 // Where the cut begins; negative: so many black pixels come first. Python rounds halves to the even side, and pads the
@@ -38,22 +42,29 @@ std::int64_t begin_of_centre(std::int64_t size, std::int64_t side) {
 }  // namespace
 
 std::vector<float> preprocess(const Photo& photo, const std::string& name, const Preprocessing& how) {
-  const Filter filter = how.bicubic ? Filter::bicubic : Filter::bilinear;
-  const Photo sized = how.resize ? with_shorter_edge(photo, *how.resize, filter, name) : photo;
+  const Size size = how.resize ? with_shorter_edge(photo, *how.resize, name) : Size{photo.height, photo.width};
   const std::int64_t side = how.crop;
-  const std::int64_t top = begin_of_centre(sized.height, side);
-  const std::int64_t left = begin_of_centre(sized.width, side);
+  const std::int64_t top = begin_of_centre(size.height, side);
+  const std::int64_t left = begin_of_centre(size.width, side);
+  // Of the resized photo only what the cut keeps is made: of 341x256 pixels 224x224.
+  const Region part{std::max<std::int64_t>(0, top), std::max<std::int64_t>(0, left), std::min(side, size.height),
+                    std::min(side, size.width)};
+  const Photo kept =
+      resized(photo, size.height, size.width, how.bicubic ? Filter::bicubic : Filter::bilinear, part);
   std::vector<float> values;
   values.reserve(static_cast<std::size_t>(3 * side * side));
   for (std::size_t c = 0; c < 3; ++c) {
-    const auto mean = static_cast<float>(how.mean[c]);
-    const auto std = static_cast<float>(how.std[c]);
-    for (std::int64_t y = top; y < top + side; ++y) {
-      for (std::int64_t x = left; x < left + side; ++x) {
-        const bool inside = y >= 0 && x >= 0 && y < sized.height && x < sized.width;
-        const int pixel = inside ? sized.pixels[static_cast<std::size_t>(3 * (y * sized.width + x)) + c] : 0;
-        values.push_back((static_cast<float>(pixel) / 255.0F - mean) / std);
-      }
+    std::array<float, 256> normalised{};
+    for (std::size_t level = 0; level < normalised.size(); ++level) {
+      normalised[level] =
+          (static_cast<float>(level) / 255.0F - static_cast<float>(how.mean[c])) / static_cast<float>(how.std[c]);
+    }
+    const std::size_t begin = values.size();
+    values.resize(begin + static_cast<std::size_t>(side * side), normalised[0]);
+    for (std::int64_t y = 0; y < kept.height; ++y) {
+      const std::uint8_t* from = kept.pixels.data() + static_cast<std::size_t>(3 * y * kept.width) + c;
+      float* to = values.data() + begin + (y + part.top - top) * side + part.left - left;
+      for (std::int64_t x = 0; x < kept.width; ++x) to[x] = normalised[from[3 * x]];
     }
   }
   return values;

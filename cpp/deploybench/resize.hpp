@@ -10,7 +10,16 @@ namespace deploybench {
 
 enum class Filter { bilinear, bicubic };
 
-// The photo at the new size in pixels, each >= 1. Antialiased: where it becomes smaller, the filter becomes wider.
-Photo resized(const Photo& photo, std::int64_t height, std::int64_t width, Filter filter);
+// A part of a photo, in pixels.
+struct Region {
+  std::int64_t top = 0;
+  std::int64_t left = 0;
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+};
+
+// The photo at the new size in pixels, each >= 1, of which only `part`, inside of it, is made. Antialiased: where the photo
+// becomes smaller, the filter becomes wider.
+Photo resized(const Photo& photo, std::int64_t height, std::int64_t width, Filter filter, const Region& part);
 
 }  // namespace deploybench

@@ -62,21 +62,50 @@ TEST(photo, orientation_is_read_in_both_byte_orders_and_never_past_the_end) {
   CHECK(exif_orientation(far) == 1);
 }
 
+Photo whole(const Photo& photo, std::int64_t height, std::int64_t width, Filter filter) {
+  return deploybench::resized(photo, height, width, filter, {0, 0, height, width});
+}
+
+
 TEST(photo, halving_weighs_the_neighbours_too) {
   // Twice as wide a triangle: new pixel 0 is at 1.0 and sees old ones at 0.5, 1.5 and 2.5 with 1 - d/2: 0.75 0.75 0.25,
   // of 1.75. 0 0 100 200 -> 25/1.75 = 14.3, and by symmetry (0 + 75 + 150 + ...): 1: (0.25*0 + 0.75*100 +
   // 0.75*200)/1.75.
-  const Photo half = deploybench::resized(gray(1, 4, {0, 0, 100, 200}), 1, 2, Filter::bilinear);
+  const Photo half = whole(gray(1, 4, {0, 0, 100, 200}), 1, 2, Filter::bilinear);
   CHECK((levels(half) == std::vector<int>{14, 129}));
-  const Photo same = deploybench::resized(gray(4, 1, {0, 0, 100, 200}), 2, 1, Filter::bilinear);
+  const Photo same = whole(gray(4, 1, {0, 0, 100, 200}), 2, 1, Filter::bilinear);
   CHECK((levels(same) == std::vector<int>{14, 129}));
 }
 
 TEST(photo, bicubic_overshoots_and_is_cut_at_the_ends) {
-  const Photo wide = deploybench::resized(gray(1, 4, {0, 0, 255, 255}), 1, 8, Filter::bicubic);
+  const Photo wide = whole(gray(1, 4, {0, 0, 255, 255}), 1, 8, Filter::bicubic);
   const std::vector<int> found = levels(wide);
   CHECK(found.size() == 8 && found[2] == 0 && found[5] == 255 && found[3] < 128 && found[4] > 127);
   CHECK(found[3] + found[4] == 255);
+}
+
+// Every part is that of the whole, at borders too, larger and smaller, and where only one side changes.
+TEST(photo, a_part_of_a_resized_photo) {
+  Photo photo{37, 29, {}};
+  for (std::int64_t i = 0; i < 37 * 29 * 3; ++i) photo.pixels.push_back(static_cast<std::uint8_t>(i * i % 251));
+  for (const auto& [height, width] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {11, 9}, {37, 9}, {11, 29}, {37, 29}, {80, 70}, {1, 1}, {37, 70}}) {
+    for (const Filter filter : {Filter::bilinear, Filter::bicubic}) {
+      const Photo all = whole(photo, height, width, filter);
+      for (const std::int64_t top : {std::int64_t{0}, height / 3, height - 1}) {
+        for (const std::int64_t left : {std::int64_t{0}, width / 2, width - 1}) {
+          const Photo part =
+              deploybench::resized(photo, height, width, filter, {top, left, height - top, width - left});
+          bool same = part.height == height - top && part.width == width - left;
+          for (std::int64_t y = 0; same && y < part.height; ++y) {
+            same = std::equal(part.pixels.begin() + y * part.width * 3, part.pixels.begin() + (y + 1) * part.width * 3,
+                              all.pixels.begin() + ((top + y) * width + left) * 3);
+          }
+          CHECK(same);
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
