@@ -297,7 +297,7 @@ def test_a_round_with_a_failure_is_measured_again(finished: tuple[Path, str], tm
     first = results["runs"][1]
     assert (first["round"], first["runner"]) == (0, "python/script")
     failed = record.failure("python", None, "out_of_memory", "killed")
-    results["runs"][1] = {**failed, **{key: first[key] for key in ("model", "round", "runner")}}
+    results["runs"][1] = {**failed, **{key: first[key] for key in ("model", "round", "runner", "batch_size")}}
     file = tmp_path / "results.json"
     record.save(file, {**results, "complete": False})
     done = python("bench", "--resume", file)
@@ -317,7 +317,7 @@ def test_a_refusal_is_not_tried_again(finished: tuple[Path, str], tmp_path: Path
     refused = record.failure("python", None, "unsupported", "not for it")
     for index in (1, 4):
         run = results["runs"][index]
-        results["runs"][index] = {**refused, **{key: run[key] for key in ("model", "round", "runner")}}
+        results["runs"][index] = {**refused, **{key: run[key] for key in ("model", "round", "runner", "batch_size")}}
     file = tmp_path / "results.json"
     record.save(file, {**results, "complete": False})
     done = python("bench", "--resume", file)

@@ -1,7 +1,12 @@
 // bench: runs one artifact many times and prints one record. Twin of `python -m deploybench worker`: same flags, same
 // record.
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <filesystem>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -11,10 +16,13 @@
 #include "deploybench/artifact.hpp"
 #include "deploybench/console.hpp"
 #include "deploybench/crc32.hpp"
+#include "deploybench/crew.hpp"
 #include "deploybench/file.hpp"
 #include "deploybench/host.hpp"
+#include "deploybench/load.hpp"
 #include "deploybench/measurement.hpp"
 #include "deploybench/options.hpp"
+#include "deploybench/pool.hpp"
 #include "deploybench/record.hpp"
 #include "deploybench/tensor_file.hpp"
 #include "deploybench/version.hpp"
@@ -50,10 +58,100 @@ std::vector<float> make_input(const BenchOptions& options, const Metadata& metad
   return values;
 }
 
+// One instance on its own thread, and what it sees of its output.
+struct Instance {
+  Artifact artifact;
+  OutputWatch watch;
+};
+
+// Instances that call at the same time, each on the same input.
+void measure_crew(const BenchOptions& options, const Artifact& loaded, const std::vector<float>& input, Record& record,
+                  std::vector<float>& output) {
+  std::vector<std::unique_ptr<Instance>> instances(options.instances);
+  std::atomic<bool> answered = options.limits.turn == 0;
+  const auto make = [&](std::size_t i) -> Crew::Call {
+    set_up_thread(options.threads, options.knobs);
+    instances[i] = std::make_unique<Instance>(loaded.another(), OutputWatch());
+    instances[i]->artifact.feed(input);
+    return [&instance = *instances[i], &answered] {
+      const CallTime time = instance.artifact.call();
+      instance.watch.see(instance.artifact.output());
+      if (!answered.exchange(true)) print("answered\n");
+      return time;
+    };
+  };
+  Crew crew(options.instances, make);
+  record.measurement = measure(crew, options.warmup, options.limits, await_turn);
+  OutputWatch all;
+  for (const auto& instance : instances) all.join(instance->watch);
+  record.measurement.output_drift = all.drift();
+  record.measurement.output_finite = all.finite();
+  output.assign(instances[0]->artifact.output().begin(), instances[0]->artifact.output().end());
+}
+
+// Images that arrive by themselves: the first of the input, each on its own.
+void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const std::vector<float>& input,
+                      Record& record, std::vector<float>& output) {
+  const auto [channels, height, width] = record.metadata.image_shape();
+  const auto values = static_cast<std::size_t>(channels * height * width);
+  const auto image = std::make_shared<const std::vector<float>>(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(values));
+  const auto [least, most] = record.metadata.batches;
+  PoolOptions pooled{.instances = options.instances,
+                     .queue = std::size_t{1} << 24U,  // of pointers to one image
+                     .least_batch = static_cast<std::size_t>(least),
+                     .most_batch = static_cast<std::size_t>(std::clamp(record.batch_size, least, most)),
+                     .most_delay = std::chrono::microseconds(options.batch_delay_us)};
+  std::mutex mutex;
+  OutputWatch watch;
+  std::atomic<bool> answered = options.limits.turn == 0;
+  Pool pool(pooled, values, [&](std::size_t) -> Pool::Call {
+    set_up_thread(options.threads, options.knobs);
+    const auto instance = std::make_shared<Artifact>(loaded.another());
+    return [&, instance](std::span<const float> images) {
+      instance->feed(images);
+      instance->call();
+      const std::span<const float> logits = instance->output();
+      const auto classes = static_cast<std::size_t>(record.metadata.classes);
+      {
+        const std::scoped_lock lock(mutex);
+        for (std::size_t at = 0; at < logits.size(); at += classes) watch.see(logits.subspan(at, classes));
+      }
+      if (!answered.exchange(true)) print("answered\n");
+      return std::vector<float>(logits.begin(), logits.end());
+    };
+  });
+  Measurement& measured = record.measurement;
+  const std::int64_t warmup = 3 * std::max<std::int64_t>(1, options.warmup);
+  const Burst warm = burst(pool, image, std::vector<double>(static_cast<std::size_t>(warmup) * options.instances));
+  measured.warmup_seconds = {warm.latencies.front()};
+  if (options.limits.turn > 0) await_turn();
+  measure_load(pool, image, options.load, measured);
+  measured.output_drift = watch.drift();
+  measured.output_finite = watch.finite();
+  pool.submit(image, [&output](std::span<const float> logits, const std::exception_ptr&) {
+    output.assign(logits.begin(), logits.end());
+  });
+}
+
+void measure_alone(const BenchOptions& options, Artifact& artifact, const std::vector<float>& input, Record& record,
+                   std::vector<float>& output) {
+  artifact.feed(input);
+  bool answered = options.limits.turn == 0;  // who waits for turns measures the cold start from outside
+  const auto call = [&] {
+    const CallTime time = artifact.call();
+    if (!answered) print("answered\n");
+    answered = true;
+    return time;
+  };
+  record.measurement = measure(call, [&] { return artifact.output(); }, options.warmup, options.limits, await_turn);
+  output.assign(artifact.output().begin(), artifact.output().end());
+}
+
 void run(const BenchOptions& options) {
   if (!options.output.empty()) check_writable(options.output);
   Record record;
   record.artifact = options.artifact;
+  record.instances = options.instances;
   set_allocator(options.knobs.allocator);
   record.runtime = set_up_runtime(options.threads, options.interop_threads, options.knobs);
   const auto begin = std::chrono::steady_clock::now();
@@ -68,18 +166,19 @@ void run(const BenchOptions& options) {
       version_warnings(options.artifact, record.metadata.torch_version, record.runtime.torch_version, options.strict);
   for (const std::string& warning : record.warnings) warn(warning);
 
-  artifact.feed(make_input(options, record.metadata, record));
-  bool answered = options.limits.turn == 0;  // who waits for turns measures the cold start from outside
-  const auto call = [&] {
-    const CallTime time = artifact.call();
-    if (!answered) print("answered\n");
-    answered = true;
-    return time;
-  };
-  record.measurement = measure(call, [&] { return artifact.output(); }, options.warmup, options.limits, await_turn);
+  const std::vector<float> input = make_input(options, record.metadata, record);
+  std::vector<float> output;
+  if (options.load.rate > 0 || options.load.latency_bound > 0) {
+    measure_arrivals(options, artifact, input, record, output);
+  } else if (options.instances > 1) {
+    measure_crew(options, artifact, input, record, output);
+  } else {
+    measure_alone(options, artifact, input, record, output);
+  }
   record.peak_rss_bytes = peak_rss_bytes();
   if (!options.output.empty()) {
-    write_npy(options.output, artifact.output(), {record.batch_size, record.metadata.classes});
+    const auto rows = static_cast<std::int64_t>(output.size()) / record.metadata.classes;
+    write_npy(options.output, output, {rows, record.metadata.classes});
   }
   print(options.json ? record_json(record) + "\n" : record_summary(record));
 }

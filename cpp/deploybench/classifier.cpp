@@ -132,7 +132,7 @@ std::future<Predictions> Classifier::submit(std::vector<float> image) {
   // std::function wants what it holds to be copyable.
   const auto promise = std::make_shared<std::promise<Predictions>>();
   std::future<Predictions> answer = promise->get_future();
-  state.pool->submit(std::move(image),
+  state.pool->submit(std::make_shared<const std::vector<float>>(std::move(image)),
                      [&state, promise](std::span<const float> logits, const std::exception_ptr& problem) {
                        try {
                          if (problem) std::rethrow_exception(problem);

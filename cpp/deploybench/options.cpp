@@ -17,6 +17,7 @@ namespace {
 // More threads than any machine has cores would only make OpenMP end the process when it cannot start them.
 constexpr std::int64_t most_threads = 1024;
 constexpr std::int64_t most_calls = 1'000'000'000;
+constexpr std::int64_t most_delay_us = 10'000'000;
 
 Flag threads_flag(std::int64_t& threads, const char* preset) {
   return {"--threads", "N", "intra-op threads", preset, into_count(threads, 1, most_threads)};
@@ -69,6 +70,8 @@ CommandLine bench_line(BenchOptions& o) {
   Group where = {"where it runs",
                  {device_flag(o.device),
                   threads_flag(o.threads, "usable CPUs"),
+                  {"--instances", "N", "make calls at the same time, over the same weights, each with its own threads",
+                   "1", into_count(o.instances, 1, most_threads)},
                   {"--interop-threads", "N", "inter-op threads", "1", into_count(o.interop_threads, 1, most_threads)}}};
   Group how_long = {
       "how long it runs",
@@ -80,13 +83,22 @@ CommandLine bench_line(BenchOptions& o) {
         into_seconds(o.limits.max_seconds, false)},
        {"--turn", "N", "pause after every N timed calls until standard input gives a line", "never",
         into_count(o.limits.turn, 0, most_calls)}}};
+  Group load = {
+      "images that arrive by themselves",
+      {{"--rate", "R", "images a second, in the mean of a Poisson process; times are from arrival to answer", "none",
+        into_seconds(o.load.rate, false)},
+       {"--latency-bound", "S", "search the highest rate at which 99 of 100 answers take at most so long", "none",
+        into_seconds(o.load.latency_bound, false)},
+       {"--load-seconds", "S", "images arrive for so long in each turn", "2", into_seconds(o.load.seconds, false)},
+       {"--batch-delay", "US", "an instance waits so many microseconds until --batch-size images are there", "0",
+        into_count(o.batch_delay_us, 0, most_delay_us)}}};
   return {"bench",
           "Runs an artifact many times and prints how long each call took. Twin of `python -m deploybench worker`.",
           {},
           {std::move(what),
            std::move(where),
            knobs_group(o.knobs),
-           std::move(how_long),
+           std::move(how_long), std::move(load),
            {"general",
             {strict_flag(o.strict),
              {"--json", "", "print the record as one line of JSON", "", into_switch(o.json)},
@@ -152,6 +164,9 @@ void parse_bench(std::span<const char* const> arguments, BenchOptions& options) 
   options.threads = usable_cpus();
   parse(bench_line(options), arguments);
   require(options.help, options.artifact, "--artifact", "bench");
+  if (options.load.rate > 0 && options.load.latency_bound > 0) {
+    throw Error(Code::usage, "--latency-bound", "searches the rate, and --rate gives it", "give one of them");
+  }
 }
 
 void parse_infer(std::span<const char* const> arguments, InferOptions& options) {

@@ -33,7 +33,7 @@ void Pool::stop() noexcept {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Pool::submit(std::vector<float> image, Done done) {
+void Pool::submit(Image image, Done done) {
   {
     std::unique_lock lock(mutex_);
     has_room_.wait(lock, [this] { return queue_.size() < options_.queue; });
@@ -42,11 +42,11 @@ void Pool::submit(std::vector<float> image, Done done) {
   has_work_.notify_one();
 }
 
-bool Pool::try_submit(std::vector<float>& image, Done& done) {
+bool Pool::try_submit(const Image& image, const Done& done) {
   {
     const std::scoped_lock lock(mutex_);
     if (queue_.size() >= options_.queue) return false;
-    queue_.push_back({std::move(image), std::move(done)});
+    queue_.push_back({image, done});
   }
   has_work_.notify_one();
   return true;
@@ -103,11 +103,11 @@ void Pool::answer(const Call& call, std::vector<Job>& jobs) {
     if (images > 1) {
       joined.reserve(images * image_values_);
       for (std::size_t i = 0; i < images; ++i) {
-        const std::vector<float>& image = jobs[std::min(i, jobs.size() - 1)].image;
+        const std::vector<float>& image = *jobs[std::min(i, jobs.size() - 1)].image;
         joined.insert(joined.end(), image.begin(), image.end());
       }
     }
-    logits = call(images > 1 ? std::span<const float>(joined) : std::span<const float>(jobs[0].image));
+    logits = call(images > 1 ? std::span<const float>(joined) : std::span<const float>(*jobs[0].image));
     logits.resize(logits.size() / images * jobs.size());
   } catch (...) {
     problem = std::current_exception();

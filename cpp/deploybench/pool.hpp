@@ -9,6 +9,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -26,6 +27,7 @@ struct PoolOptions {
 
 class Pool {
  public:
+  using Image = std::shared_ptr<const std::vector<float>>;
   // A call of one instance: float32 [n,image_values] flattened -> [n,classes] flattened. Used by one thread only.
   using Call = std::function<std::vector<float>(std::span<const float> images)>;
   // Gets the answer, [classes], or the exception instead of it, on the instance's thread: it must be quick and not
@@ -44,14 +46,14 @@ class Pool {
 
   // Hands an image over, [image_values]; waits while the queue is full. From any thread. An exception of its call
   // reaches `done` of each image of the batch, and the instance goes on.
-  void submit(std::vector<float> image, Done done);
+  void submit(Image image, Done done);
 
   // The same without waiting: false, and nothing done, when the queue is full.
-  bool try_submit(std::vector<float>& image, Done& done);
+  bool try_submit(const Image& image, const Done& done);
 
  private:
   struct Job {
-    std::vector<float> image;
+    Image image;
     Done done;
   };
 

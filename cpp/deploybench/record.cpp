@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "deploybench/host.hpp"
 
@@ -33,6 +34,12 @@ std::string milliseconds(double seconds) {
   return text.data();
 }
 
+std::string rounded(double value) {
+  std::array<char, 32> text{};
+  (void)std::snprintf(text.data(), text.size(), "%.1f", value);
+  return text.data();
+}
+
 json knobs_of(const Knobs& knobs) {
   return {{"allocator", knobs.allocator},
           {"bind", knobs.bind},
@@ -54,6 +61,8 @@ json measured_of(const Record& record) {
           {"device_seconds", or_null(measured.device_seconds)},
           {"settle_seconds", measured.settle_seconds},
           {"turn_calls", measured.turn_calls},
+          {"turn_seconds", measured.turn_seconds},
+          {"turn_rates", or_null(measured.turn_rates)},
           {"output_drift", measured.output_drift},
           {"output_finite", measured.output_finite},
           {"peak_rss_bytes", record.peak_rss_bytes},
@@ -86,6 +95,7 @@ std::string record_json(const Record& record) {
                {"input_shape", json::array({record.batch_size, shape[1], shape[2], shape[3]})},
                {"input_crc32", hexadecimal(record.input_crc32)},
                {"seed", or_null(record.seed)},
+               {"instances", record.instances},
                {"threads", record.runtime.threads},
                {"interop_threads", record.runtime.interop_threads}};
   line.update(knobs_of(record.runtime.knobs));
@@ -104,7 +114,8 @@ std::string record_summary(const Record& record) {
   const Measurement& measured = record.measurement;
   const std::vector<double>& warmup = measured.warmup_seconds;
   std::string text = record.metadata.model + "  " + runner_name(record) + "  " + record.metadata.device + "  batch " +
-                     std::to_string(record.batch_size) + "  threads " + std::to_string(record.runtime.threads) + "\n";
+                     std::to_string(record.batch_size) + "  threads " + std::to_string(record.runtime.threads) +
+                     (record.instances > 1 ? "  instances " + std::to_string(record.instances) : "") + "\n";
   text += "load        " + milliseconds(record.load_seconds) + "\n";
   if (!warmup.empty()) {
     text += "first call  " + milliseconds(warmup.front()) + "\n";
@@ -113,6 +124,20 @@ std::string record_summary(const Record& record) {
   }
   text += "median      " + milliseconds(median(measured.run_seconds)) + " over " +
           std::to_string(measured.run_seconds.size()) + " calls\n";
+  if (measured.turn_rates) {
+    std::size_t at = 0;
+    for (std::size_t turn = 0; turn < measured.turn_calls.size(); ++turn) {
+      const auto count = static_cast<std::size_t>(measured.turn_calls[turn]);
+      const auto latencies = std::span(measured.run_seconds).subspan(at, count);
+      text += "rate        " + rounded((*measured.turn_rates)[turn]) + " images/s: p99 " +
+              milliseconds(quantile(latencies, 0.99)) + "\n";
+      at += count;
+    }
+  } else if (record.instances > 1) {
+    const double seconds = std::accumulate(measured.turn_seconds.begin(), measured.turn_seconds.end(), 0.0);
+    const auto images = static_cast<double>(measured.run_seconds.size()) * static_cast<double>(record.batch_size);
+    text += "throughput  " + rounded(images / seconds) + " images/s\n";
+  }
   text += "peak RSS    " + std::to_string(record.peak_rss_bytes / 1048576) + " MiB\n";
   return text;
 }

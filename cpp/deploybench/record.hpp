@@ -32,6 +32,7 @@ struct Record {
   std::int64_t batch_size = 0;
   std::uint32_t input_crc32 = 0;      // of the float32 bytes as fed
   std::optional<std::uint64_t> seed;  // none when the input came from a file
+  std::size_t instances = 1;
   RuntimeInfo runtime;
   double load_seconds = 0.0;  // from the artifact's file to a module on the device, metadata included
   Measurement measurement;

@@ -32,7 +32,7 @@ Pool::Call adding(std::size_t /*instance*/) { return sums; }
 std::future<std::vector<float>> submit(Pool& pool, std::vector<float> image) {
   const auto promise = std::make_shared<std::promise<std::vector<float>>>();
   auto answer = promise->get_future();
-  pool.submit(std::move(image), [promise](std::span<const float> logits, const std::exception_ptr& problem) {
+  pool.submit(std::make_shared<const std::vector<float>>(std::move(image)), [promise](std::span<const float> logits, const std::exception_ptr& problem) {
     if (problem) {
       promise->set_exception(problem);
     } else {
@@ -141,7 +141,8 @@ TEST(pool, the_end_answers_what_was_handed_over) {
   std::atomic<int> answered = 0;
   {
     Pool pool({.instances = 2, .queue = 200, .most_batch = 4, .most_delay = 10s}, 2, adding);
-    for (int i = 0; i < 99; ++i) pool.submit({0, 0}, [&answered](auto, const auto&) { ++answered; });
+    const auto image = std::make_shared<const std::vector<float>>(2);
+    for (int i = 0; i < 99; ++i) pool.submit(image, [&answered](auto, const auto&) { ++answered; });
   }
   CHECK(answered == 99);
 }
@@ -156,14 +157,12 @@ TEST(pool, a_full_queue_waits_or_says_so) {
         return sums(images);
       };
     });
-    std::vector<float> image = {0, 0};
-    Pool::Done done = [&answered](auto, const auto&) { ++answered; };
+    const auto image = std::make_shared<const std::vector<float>>(2);
+    const Pool::Done done = [&answered](auto, const auto&) { ++answered; };
     int taken = 0;
     // One is with the instance as soon as its thread has taken it, two wait.
     for (const auto end = std::chrono::steady_clock::now() + 200ms; std::chrono::steady_clock::now() < end;) {
-      std::vector<float> copy = image;
-      Pool::Done copied = done;
-      if (pool.try_submit(copy, copied)) ++taken;
+      if (pool.try_submit(image, done)) ++taken;
     }
     CHECK(taken == 3);
     std::thread blocked([&] { pool.submit(image, done); });

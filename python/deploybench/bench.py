@@ -17,7 +17,7 @@ from deploybench import artifact, cases, models, options, paths, record, report,
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
-from deploybench.rounds import BASELINE, WORKER_FLAGS
+from deploybench.rounds import BASELINE, LOAD_FLAGS, WORKER_FLAGS
 
 CONFIGURED = {
     "models",
@@ -29,7 +29,9 @@ CONFIGURED = {
     "artifacts",
     "device",
     "strict",
+    "batch_sizes",
     *WORKER_FLAGS,
+    *LOAD_FLAGS,
 }
 ROUNDS, LEAST_ROUNDS = 6, 2  # a single one has no interval
 # Equal processes differ from each other by 2 % and more (where their memory lies): by resampling measured pairs, the ratio of
@@ -103,10 +105,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="timed calls before another runner has its turn (default 5)",
     )
-    add("--batch-size", type=options.batch, default=1, metavar="N", help="images a call (default 1)")
-    add("--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
+    add(
+        "--batch-size",
+        type=options.batch_sizes,
+        default=[1],
+        metavar="LIST",
+        help="images a call; several, by comma, give a table each (default 1)",
+    )
+    add(
+        "--target",
+        choices=["latency", "throughput"],
+        default="latency",
+        help="throughput: as many instances as usable CPUs, with one thread each (default latency)",
+    )
+    add(
+        "--instances",
+        type=options.instances,
+        metavar="N|auto",
+        help="call at the same time, over the same weights; in Python on threads (default 1; auto: usable CPUs / threads)",
+    )
+    add("--threads", type=options.threads, metavar="N", help="of each instance (default: usable CPUs / instances)")
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="default 1")
     options.add_knobs(group)
+    options.add_load(parser.add_argument_group("images that arrive by themselves"))
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
     group = parser.add_argument_group("results")
@@ -123,8 +144,9 @@ def run(args: argparse.Namespace) -> int:
     stolen, ticks = record.cpu_ticks()
     try:
         for model in models.select(config["models"]):
-            _bench_model(model, path, results)
-            print("\n" + report.model_table(results, model.name), flush=True)
+            for size in config["batch_sizes"]:
+                _bench_model(model, size, path, results)
+                print("\n" + report.model_table(report.of_batch(results, size), model.name), flush=True)
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}", file=sys.stderr)
         return 130
@@ -136,8 +158,9 @@ def run(args: argparse.Namespace) -> int:
     record.save(path, results)
     with artifact.written_atomically(path.with_suffix(".md")) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
-    if against := report.peers_table(results):
-        print("\n" + against)
+    for size in config["batch_sizes"]:
+        if against := report.peers_table(report.of_batch(results, size)):
+            print("\n" + against)
     print("\n" + report.footer(results, path))
     return 0 if report.all_sound(results) else 1
 
@@ -161,9 +184,12 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         if len(chosen) > 1:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
         weights.resolve(args.weights, chosen[0])
+    options.check_load(args)
+    loaded = bool(args.rate or args.latency_bound)
+    args.instances, args.threads = _crew(args)
     names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
     usual = SELF_CHECK_ROUNDS if args.self_check else max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names)))
-    count = args.rounds or usual
+    count = args.rounds or (LEAST_ROUNDS if loaded else usual)
     config = {
         "models": [model.factory if model.own else model.name for model in chosen],
         # a pair of equal runners side by side: the less time between their turns, the less else differs
@@ -172,7 +198,9 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "generate": _generate_flags(args),
         "rounds": count,
         "runs": args.runs or calls_of_each(len(names), count, args.turn),
-        **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS)},
+        **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS, *LOAD_FLAGS)},
+        "batch_size": args.batch_size[0],
+        "batch_sizes": args.batch_size,
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
     }
@@ -186,6 +214,17 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     }
     record.save(path, results)
     return path, results
+
+
+def _crew(args: argparse.Namespace) -> tuple[int, int]:
+    """Instances, and threads of each."""
+    cpus = options.usable_cpus()
+    if args.instances is None and args.target == "throughput":
+        args.instances, args.threads = 0, args.threads or 1
+    if args.instances == 0:
+        args.instances = max(1, cpus // (args.threads or 1))
+    instances = args.instances or 1
+    return instances, args.threads or max(1, cpus // instances)
 
 
 def calls_of_each(runners: int, rounds: int, turn: int) -> int:
@@ -274,16 +313,20 @@ def _generate_flags(args: argparse.Namespace) -> list[str]:
     return flags
 
 
-def _bench_model(model: Model, path: Path, results: dict[str, Any]) -> None:
-    """All rounds of one model; each is saved as soon as it is there. A round is whole or it is measured again."""
-    config, runs = results["config"], results["runs"]
+def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -> None:
+    """All rounds of one model at one batch size; each is saved as soon as it is there. A round is whole or it is measured
+    again."""
+    config, runs = {**results["config"], "batch_size": size}, results["runs"]
+    case_of = (model.name, size)
     whole = {
         number
         for number in range(config["rounds"])
-        if {run["runner"] for run in runs if (run["model"], run["round"]) == (model.name, number)}
+        if {run["runner"] for run in runs if (run["model"], run.get("batch_size"), run["round"]) == (*case_of, number)}
         == set(config["runners"])
     }
-    results["runs"] = runs = [run for run in runs if run["model"] != model.name or run["round"] in whole]
+    results["runs"] = runs = [
+        run for run in runs if (run["model"], run.get("batch_size")) != case_of or run["round"] in whole
+    ]
     todo = [number for number in range(config["rounds"]) if number not in whole]
     if not todo:
         return
@@ -293,7 +336,7 @@ def _bench_model(model: Model, path: Path, results: dict[str, Any]) -> None:
         scratch = Path(folder)
         case, reference = cases.prepare(model, config), scratch / "reference.npy"
         if whole:  # resumed: eager's output is made anew
-            once = {**config, "runs": 1, "warmup": 0, "rounds": 1}
+            once = {**config, "runs": 1, "warmup": 0, "rounds": 1, **dict.fromkeys(LOAD_FLAGS)}
             for runner, output, line in rounds.run_round(case, [BASELINE], once, scratch):
                 rounds.compare_with(line, output, reference, runner)
         with tqdm(todo, unit="round", desc=model.name, disable=None, leave=False, file=sys.stderr) as bar:
@@ -302,5 +345,6 @@ def _bench_model(model: Model, path: Path, results: dict[str, Any]) -> None:
                 ended = list(rounds.run_round(case, order, config, scratch))
                 for runner, output, line in sorted(ended, key=lambda one: config["runners"].index(one[0])):
                     rounds.compare_with(line, output, reference, runner)
-                    runs.append(line | {"model": model.name, "runner": runner, "round": number})
+                    about = {"model": model.name, "runner": runner, "round": number, "batch_size": size}
+                    runs.append(line | about)
                 record.save(path, results)

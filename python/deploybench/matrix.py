@@ -65,7 +65,7 @@ def try_model(model: Model, runners: list[str], scratch: Path, threads: int, str
     config: dict[str, Any] = {
         "device": "cpu", "runners": runners, "generate": ["--weights", "random"],
         "artifacts": str(scratch / "artifacts"), "input": str(paths.PHOTO),
-        "rounds": 1, "runs": CALLS, "turn": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1,
+        "rounds": 1, "runs": CALLS, "turn": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1, "instances": 1,
         "threads": threads, "interop_threads": 1, **{name: values[0] for name, values in record.KNOBS.items()}, "strict": strict,
     }  # fmt: skip
     (scratch / REFERENCE).unlink(missing_ok=True)

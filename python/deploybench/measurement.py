@@ -4,11 +4,13 @@ cpp/deploybench/measurement. Knows nothing of torch: what is called is handed in
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deploybench import stats
+from deploybench.crew import Crew
 from deploybench.errors import DeploybenchError
 
 if TYPE_CHECKING:
@@ -40,37 +42,69 @@ class Measured:
     device: list[float] | None = None  # for each timed call, by the device's own events; None on the CPU
     settle: list[float] = field(default_factory=list)  # the untimed first call of each turn
     turns: list[int] = field(default_factory=list)  # timed calls of each turn
+    turn_seconds: list[float] = field(default_factory=list)  # of each turn, from its first timed call to its last
+    rates: list[float] | None = None  # images a second that arrived in each turn; None: see load.py
     finite: bool = True  # no NaN and no infinity in any timed output
     drift: float = 0.0  # largest |difference| of any timed output from the first timed one
-    output: Any = None  # the last one, numpy float32 [N, classes]
+    first: Any = None  # output, numpy float32 [N, classes]
+    output: Any = None  # the last one
 
 
 def measure(call: Call, limits: Limits, await_turn: Callable[[], None]) -> Measured:
     """Warm-up calls, then timed ones, in turns: each waits for `await_turn` and begins with one untimed call, because
     another process has used the caches since."""
     measured, spent = Measured(), 0.0
+    _warm_up(lambda: call()[0], limits, measured)
+    begin = 0.0
+    while not _done(len(measured.runs), spent, limits):
+        if not measured.turns or measured.turns[-1] == limits.turn:
+            if limits.turn:
+                await_turn()
+                measured.settle.append(call()[0])
+            measured.turns.append(0)
+            measured.turn_seconds.append(0.0)
+            begin = time.perf_counter()
+        seconds, device_seconds, output = call()
+        measured.turn_seconds[-1] = time.perf_counter() - begin
+        measured.turns[-1] += 1
+        spent += seconds
+        _keep(seconds, device_seconds, measured)
+        watch(output, measured)
+    return measured
+
+
+def measure_crew(crew: Crew, limits: Limits, await_turn: Callable[[], None]) -> Measured:
+    """The same for instances that call at the same time; limits.runs and limits.turn count the calls of each."""
+    measured, spent, least = Measured(), 0.0, 0
+    _warm_up(lambda: float(crew.turn(1)[1][0][0][0]), limits, measured)
+    while not _done(least, spent, limits):
+        calls = limits.turn or max(1, limits.runs - least)
+        if limits.turn:
+            await_turn()
+            measured.settle.append(crew.turn(1)[0])
+        took, instances = crew.turn(calls)
+        for seconds, device_seconds, output in (call for calls in instances for call in calls):
+            _keep(seconds, device_seconds, measured)
+            watch(output, measured)
+        measured.turns.append(sum(map(len, instances)))
+        measured.turn_seconds.append(took)
+        least += calls
+        spent += took
+    return measured
+
+
+def _warm_up(call: Callable[[], float], limits: Limits, measured: Measured) -> None:
     over = limits.warmup == 0
     while not over:
-        measured.warmup.append(call()[0])
+        measured.warmup.append(call())
         over, measured.steady = stats.warmed_up(measured.warmup, limits.warmup)
-    first = None
-    while not _done(len(measured.runs), spent, limits):
-        if limits.turn and (not measured.turns or measured.turns[-1] == limits.turn):
-            await_turn()
-            measured.settle.append(call()[0])
-            measured.turns.append(0)
-        elif not measured.turns:
-            measured.turns.append(0)
-        seconds, device_seconds, output = call()
-        measured.turns[-1] += 1
-        measured.runs.append(seconds)
-        if device_seconds is not None:
-            measured.device = measured.device or []
-            measured.device.append(device_seconds)
-        spent += seconds
-        first = output.copy() if first is None else first  # OpenVINO gives each answer in the same memory
-        _compare(first, output, measured)
-    return measured
+
+
+def _keep(seconds: float, device_seconds: float | None, measured: Measured) -> None:
+    measured.runs.append(seconds)
+    if device_seconds is not None:
+        measured.device = measured.device or []
+        measured.device.append(device_seconds)
 
 
 def _done(count: int, spent: float, limits: Limits) -> bool:
@@ -79,28 +113,36 @@ def _done(count: int, spent: float, limits: Limits) -> bool:
     return count >= limits.runs and spent >= limits.min_seconds
 
 
-def _compare(first: numpy.ndarray, output: numpy.ndarray, measured: Measured) -> None:
+def watch(output: numpy.ndarray, measured: Measured) -> None:
+    """Keeps the output, and what is to be known of it and those before."""
     import numpy
 
+    if measured.first is None:
+        measured.first = output.copy()  # OpenVINO gives each answer in the same memory
     measured.output = output
     measured.finite = measured.finite and bool(numpy.isfinite(output).all())
-    if not numpy.array_equal(first, output):
-        measured.drift = max(measured.drift, float(numpy.nan_to_num(abs(first - output), posinf=0).max()))
+    if not numpy.array_equal(measured.first, output):
+        far = numpy.nan_to_num(abs(measured.first - output), posinf=0).max()
+        measured.drift = max(measured.drift, float(far))
 
 
-def announced(call: Call) -> Call:
-    """`call` that says `answered` after its first answer: who waits for turns measures the cold start from outside."""
-    said = False
+class Announcement:
+    """`answered`, said once, after the first answer: who waits for turns measures the cold start from outside."""
 
-    def announcing() -> Any:
-        nonlocal said
-        result = call()
-        if not said:
-            print("answered", flush=True)
-            said = True
-        return result
+    def __init__(self, wanted: bool) -> None:
+        self._due = wanted
 
-    return announcing
+    def after(self, call: Call) -> Call:
+        """`call` that says so."""
+
+        def announcing() -> Any:
+            result = call()
+            if self._due:
+                self._due = False
+                print("answered", flush=True)
+            return result
+
+        return announcing
 
 
 def await_turn() -> None:

@@ -53,6 +53,16 @@ def batch(text: str) -> int:
     return whole(text, 1, MOST_IMAGES)
 
 
+def batch_sizes(text: str) -> list[int]:
+    """argparse type: batch sizes by comma, each once."""
+    return list(dict.fromkeys(batch(part) for part in text.split(",")))
+
+
+def instances(text: str) -> int:
+    """argparse type: a number of instances; 0 for `auto`."""
+    return 0 if text == "auto" else threads(text)
+
+
 def batches(text: str) -> tuple[int, int]:
     """MIN:MAX, numbers of images."""
     least, _, most = text.partition(":")
@@ -159,6 +169,39 @@ def add_knobs(parser: argparse._ActionsContainer) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}", choices=values, default=values[0], help=f"{does} (default {values[0]})"
         )
+
+
+def add_load(parser: argparse._ActionsContainer) -> None:
+    """Images that arrive by themselves."""
+    add = parser.add_argument
+    add(
+        "--rate",
+        type=some_seconds,
+        default=0.0,
+        metavar="R",
+        help="images a second, in the mean of a Poisson process; times are then from arrival to answer",
+    )
+    add(
+        "--latency-bound",
+        type=some_seconds,
+        default=0.0,
+        metavar="S",
+        help="search the highest rate at which 99 of 100 answers take at most so long",
+    )
+    add("--load-seconds", type=some_seconds, default=2.0, metavar="S", help="of arrivals in each turn (default 2)")
+    add(
+        "--batch-delay",
+        type=count,
+        default=0,
+        metavar="US",
+        help="an instance waits so many microseconds until --batch-size images are there (default 0)",
+    )
+
+
+def check_load(args: argparse.Namespace) -> None:
+    """Refuses flags of add_load that contradict each other."""
+    if args.rate and args.latency_bound:
+        raise DeploybenchError("usage", "--latency-bound: searches the rate, and --rate gives it; give one of them")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deploybench import paths
+from deploybench import paths, stats
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
@@ -45,8 +45,10 @@ def failure(runtime: str, artifact: str | None, code: str, message: str) -> Reco
 def describe(record: Record) -> str:
     """A record for a person, as the worker prints it without --json. Twin of record_summary in cpp/deploybench/record."""
     runs, warmup = record["run_seconds"], record["warmup_seconds"]
+    instances = f"  instances {record['instances']}" if record["instances"] > 1 else ""
     lines = [
-        f"{record['model']}  {record['runner']}  {record['device']}  batch {record['batch_size']}  threads {record['threads']}",
+        f"{record['model']}  {record['runner']}  {record['device']}  batch {record['batch_size']}  threads {record['threads']}"
+        + instances,
         f"load        {record['load_seconds'] * 1e3:.3f} ms",
     ]
     if warmup:
@@ -54,11 +56,17 @@ def describe(record: Record) -> str:
             f"first call  {warmup[0] * 1e3:.3f} ms",
             f"warm-up     {len(warmup)} calls, {'steady' if record['warmup_steady'] else 'not steady'} at the end",
         ]
-    lines += [
-        f"median      {statistics.median(runs) * 1e3:.3f} ms over {len(runs)} calls",
-        f"peak RSS    {record['peak_rss_bytes'] // (1 << 20)} MiB",
-    ]
-    return "\n".join(lines)
+    lines.append(f"median      {statistics.median(runs) * 1e3:.3f} ms over {len(runs)} calls")
+    if record["turn_rates"]:
+        begin = 0
+        for rate, calls in zip(record["turn_rates"], record["turn_calls"], strict=True):
+            latency = stats.quantile(runs[begin : begin + calls], 0.99)
+            lines.append(f"rate        {rate:.1f} images/s: p99 {latency * 1e3:.3f} ms")
+            begin += calls
+    elif record["instances"] > 1:
+        images = len(runs) * record["batch_size"]
+        lines.append(f"throughput  {images / sum(record['turn_seconds']):.1f} images/s")
+    return "\n".join([*lines, f"peak RSS    {record['peak_rss_bytes'] // (1 << 20)} MiB"])
 
 
 def environment() -> dict[str, Any]:

@@ -51,12 +51,25 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown:
         print(markdown(results))
     else:
-        for model in measured_models(results):
-            print(model_table(results, model) + "\n")
-        if against := peers_table(results):
-            print(against + "\n")
+        for part in by_batch(results):
+            for model in measured_models(part):
+                print(model_table(part, model) + "\n")
+            if against := peers_table(part):
+                print(against + "\n")
         print(footer(results, path))
     return 0 if all_sound(results) else 1
+
+
+def of_batch(results: dict[str, Any], size: int) -> dict[str, Any]:
+    """The part of the results that was measured with this batch size."""
+    runs = [run for run in results["runs"] if run.get("batch_size", size) == size]
+    return {**results, "config": {**results["config"], "batch_size": size}, "runs": runs}
+
+
+def by_batch(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results in parts, one for each batch size."""
+    config = results["config"]
+    return [of_batch(results, size) for size in config.get("batch_sizes", [config["batch_size"]])]
 
 
 def measured_models(results: dict[str, Any]) -> list[str]:
@@ -88,6 +101,8 @@ def trouble(runs: list[record.Record]) -> str:
 
 def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     """The table of one model with its caption and, below, the runners that gave no number."""
+    if arriving(results):
+        return load_table(results, model, style)
     runners = results["config"]["runners"]
     columns = [name for name in UNITS if name != "cosine" or any(panel.parts(one)[2] != "fp32" for one in runners)]
     rows, failures = [], []
@@ -132,6 +147,8 @@ def caption(results: dict[str, Any], model: str) -> str:
     origins = {run.get("weights_origin") for run in results["runs"] if run["model"] == model} - {None}
     weights = "RANDOM weights" if "random" in origins else f"{'/'.join(sorted(origins))} weights" if origins else ""
     threads = f"{config['threads']} thread{'s' * (config['threads'] != 1)}"
+    if config.get("instances", 1) > 1:
+        threads = f"{config['instances']} instances x {threads}"
     precisions = " and ".join(dict.fromkeys(panel.parts(runner)[2] for runner in config["runners"]))
     return ", ".join(
         filter(None, [model, f"batch {config['batch_size']}", config["device"], precisions, threads, weights])
@@ -148,7 +165,7 @@ def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.R
         "median": digits(median * 1e3, 4),
         "p90": digits(stats.quantile(timed, 0.90) * 1e3, 3),
         "p99": digits(stats.quantile(timed, 0.99) * 1e3, 3),
-        "img/s": digits(runs[0]["batch_size"] / median, 3),
+        "img/s": digits(throughput(runs), 3),
         "load": digits(statistics.median(run["load_seconds"] for run in runs) * 1e3, 3),
         "call1": digits(statistics.median(one[0] for one in calls) * 1e3, 3),
         "cold": digits(statistics.median(run["cold_start_seconds"] for run in runs) * 1e3, 3),
@@ -158,6 +175,47 @@ def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.R
         "cosine": f"{min(run['parity'].get('cosine', 1.0) for run in runs):.5f}",
         "speed-up": _speedup(results, model, runner),
     }
+
+
+def throughput(runs: list[record.Record]) -> float:
+    """Images a second."""
+    return float(runs[0]["batch_size"] / statistics.median(time for run in runs for time in stats.times_of_turns(run)))
+
+
+def arriving(results: dict[str, Any]) -> bool:
+    """Whether images arrived by themselves, so that the times are latencies under load."""
+    return bool(results["config"].get("rate") or results["config"].get("latency_bound"))
+
+
+def load_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
+    """Latencies under load: a row for each runner, at the rate that was asked for, or at the highest of the search at which
+    99 of 100 answers kept the bound (the median over rounds), beside what the instances can do at most."""
+    bound = results["config"].get("latency_bound")
+    rows, failures = [], []
+    for runner in results["config"]["runners"]:
+        runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
+        if why := trouble(runs) if runs else "not measured yet":
+            failures.append(f"{runner}: {why}")
+            rows.append([runner, "no number"])
+            continue
+        best = [stats.highest_rate(run, bound) for run in runs]
+        kept = [turn for turn in best if turn]
+        if not kept:
+            rows.append([runner, "none"])
+            continue
+        latencies = [second for turn in kept for second in turn[1]]
+        shares = [digits(stats.quantile(latencies, q) * 1e3, 3) for q in (0.5, 0.9, 0.99, 0.999)]
+        most = statistics.median(max(run["turn_rates"]) for run in runs)
+        rate = statistics.median(turn[0] for turn in kept)
+        rows.append([runner, digits(rate, 3), *shares, *([digits(most, 3)] if bound else [])])
+    headers = ["runner", "images/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", *(["at most"] if bound else [])]
+    kind = "simple" if style is NARROW else style
+    table = tabulate.tabulate(
+        rows, headers, kind, disable_numparse=True, colalign=["left", *["right"] * (len(headers) - 1)]
+    )
+    how = f"p99 within {bound * 1e3:g} ms" if bound else f"{results['config']['rate']:g} images/s"
+    notes = [line for text in failures for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
+    return "\n".join([f"{caption(results, model)}, images arrive by themselves: {how}", table, *notes])
 
 
 def digits(value: float, significant: int) -> str:
@@ -260,9 +318,10 @@ def warnings(results: dict[str, Any]) -> list[str]:
 def markdown(results: dict[str, Any]) -> str:
     """The same tables for a page."""
     parts = []
-    for model in measured_models(results):
-        text, _, rest = model_table(results, model, "github").partition("\n")
-        parts.append(f"**{text}**\n\n{rest}\n")
-    if against := peers_table(results, "github"):
-        parts.append(against + "\n")
+    for part in by_batch(results):
+        for model in measured_models(part):
+            text, _, rest = model_table(part, model, "github").partition("\n")
+            parts.append(f"**{text}**\n\n{rest}\n")
+        if against := peers_table(part, "github"):
+            parts.append(against + "\n")
     return "\n".join(parts) + "\n" + "\n".join(f"- {line}" for line in footer(results, None).splitlines()) + "\n"

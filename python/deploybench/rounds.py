@@ -23,6 +23,7 @@ BASELINE = "python/eager"
 # Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
 WORKER_FLAGS = (
     "batch_size",
+    "instances",
     "threads",
     "interop_threads",
     *record.KNOBS,
@@ -31,6 +32,7 @@ WORKER_FLAGS = (
     "max_seconds",
     "turn",
 )
+LOAD_FLAGS = ("rate", "latency_bound", "load_seconds", "batch_delay")  # where images arrive by themselves
 DRIFT = 1e-3  # of the largest |logit|: the last output is held to parity.TOLERANCES, the others to it within this
 # OpenMP's idle threads spin for a while after each call, GNU's for about 5 ms, and would disturb the next worker.
 SPIN_SECONDS = 0.01
@@ -110,6 +112,7 @@ class Worker:
             # the timed runs of a runner are spread evenly over its rounds
             "runs": -(-config["runs"] // config["rounds"]),
             **{name: config[name] for name in WORKER_FLAGS},
+            **{name: config[name] for name in LOAD_FLAGS if config.get(name)},
         }
         command = (
             [str(paths.CPP_BIN / "bench")] if one.runtime == "cpp" else [sys.executable, "-m", "deploybench", "worker"]

@@ -131,15 +131,15 @@ def check_machine(path: Path, metadata: Metadata) -> None:
             )
 
 
-def load(path: Path, metadata: Metadata, row: routes.Route) -> tuple[routes.Forward, float]:
-    """The artifact ready to be called by the route `row`, and the seconds it took."""
+def load(path: Path, metadata: Metadata, row: routes.Route, instances: int = 1) -> tuple[routes.Forward, float]:
+    """The artifact ready to be called by the route `row`, from so many threads at a time, and the seconds it took."""
     if metadata.route == "eager" and metadata.factory.startswith("torchvision."):
         models.import_torchvision()  # as importing torch, a cost of the process, not of the artifact
     check_machine(path, metadata)
     start = time.perf_counter()
     try:
         metadata = artifact.read_metadata(path)
-        forward = row.load(path, metadata)
+        forward = row.load(path, metadata, instances)
     except DeploybenchError:
         raise
     except Exception as error:  # torch has a dozen words for a file that is damaged

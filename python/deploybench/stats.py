@@ -70,6 +70,28 @@ def medians_of_turns(seconds: Sequence[float], turns: Sequence[int]) -> list[flo
     return medians
 
 
+def times_of_turns(run: dict[str, Any]) -> list[float]:
+    """What a call takes in each turn of a run: the median; of several instances together, the turn's time by its calls, the
+    inverse of the throughput."""
+    if run.get("instances", 1) > 1 and not run.get("turn_rates"):
+        return [seconds / calls for seconds, calls in zip(run["turn_seconds"], run["turn_calls"], strict=True)]
+    return medians_of_turns(run["run_seconds"], run["turn_calls"])
+
+
+def highest_rate(run: dict[str, Any], bound: float | None) -> tuple[float, list[float]] | None:
+    """Of the turns of a run under load, the one with the highest rate whose 99 % quantile is within `bound` seconds: its rate
+    in images a second and its latencies. None: no turn kept the bound. Without a bound, the first turn."""
+    begin, found = 0, None
+    for rate, calls in zip(run["turn_rates"], run["turn_calls"], strict=True):
+        latencies = run["run_seconds"][begin : begin + calls]
+        begin += calls
+        if bound and quantile(latencies, 0.99) > bound:
+            continue
+        if found is None or rate > found[0]:
+            found = rate, latencies
+    return found
+
+
 def speedup(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]]) -> Ratio | None:
     """baseline / candidate, from the medians of their turns, round by round; None with fewer than two rounds.
 
@@ -101,10 +123,7 @@ def tail(rounds: int) -> float:
 
 def between(baseline: Sequence[dict[str, Any]], candidate: Sequence[dict[str, Any]]) -> Ratio | None:
     """baseline / candidate of two runners' runs, over the rounds that both have."""
-    base, ours = (
-        {run["round"]: medians_of_turns(run["run_seconds"], run["turn_calls"]) for run in runs}
-        for runs in (baseline, candidate)
-    )
+    base, ours = ({run["round"]: times_of_turns(run) for run in runs} for runs in (baseline, candidate))
     both = sorted(base.keys() & ours.keys())
     return speedup([base[number] for number in both], [ours[number] for number in both])
 

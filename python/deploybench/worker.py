@@ -11,18 +11,22 @@ import json
 import os
 import platform
 import resource
+import threading
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploybench import artifact, measurement, options, record, routes, running
+from deploybench import artifact, load, measurement, options, record, routes, running
 from deploybench.artifact import Metadata
+from deploybench.crew import Crew
 from deploybench.errors import DeploybenchError
-from deploybench.measurement import Limits, Measured
+from deploybench.load import LoadLimits
+from deploybench.measurement import Announcement, Call, Limits, Measured
 from deploybench.routes.cuda_graph import Replayed
 
 if TYPE_CHECKING:
     import numpy
+    import torch
 
 
 # Of torch's own default, and with its 20 compilations (pytorch issue 52286) spent on one sort. Twin of fusion_strategy in
@@ -51,6 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=["cpu", "cuda"], help="default: the artifact's")
     add("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="inter-op threads (default 1)")
+    add(
+        "--instances",
+        type=options.threads,
+        default=1,
+        metavar="N",
+        help="make calls at the same time, each on a Python thread with its own intra-op threads (default 1)",
+    )
+    options.add_load(parser)
     options.add_knobs(parser)
     add(
         "--warmup",
@@ -111,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """The record of one run."""
+    options.check_load(args)
     if args.output:
         check_writable(args.output)
     metadata = artifact.read_metadata(args.artifact)
@@ -123,13 +136,24 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     warnings = running.version_warnings(args.artifact, metadata, args.strict)
     images = batch(args, metadata)
     with torch.inference_mode():
-        forward, load_seconds = running.load(args.artifact, metadata, route)
-        if args.cuda_graph == "on":
-            forward = Replayed(forward)
-        call = running.timed_call(args.artifact, metadata, forward, torch.from_numpy(images).to(device))
-        if args.turn:
-            call = measurement.announced(call)
-        limits = Limits(args.warmup, args.runs, args.min_seconds, args.max_seconds, args.turn)
+        forward, load_seconds = running.load(args.artifact, metadata, route, args.instances)
+    one = torch.from_numpy(images).to(device)
+
+    def instance(number: int = 0) -> Call:
+        """A call of an instance, made on the thread that it will run on."""
+        set_up_thread(args)
+        called = Replayed(forward) if args.cuda_graph == "on" else forward
+        return inferring(running.timed_call(args.artifact, metadata, called, one))
+
+    limits = Limits(args.warmup, args.runs, args.min_seconds, args.max_seconds, args.turn)
+    if args.rate or args.latency_bound:
+        measured = measure_arrivals(args, metadata, forward, one)
+    elif args.instances > 1:
+        announce = Announcement(args.turn > 0)
+        crew = Crew(args.instances, lambda number: announce.after(instance(number)))
+        measured = measurement.measure_crew(crew, limits, measurement.await_turn)
+    else:
+        call = Announcement(args.turn > 0).after(instance())
         measured = measurement.measure(call, limits, measurement.await_turn)
     if args.output:
         from deploybench import tensor_file
@@ -138,18 +162,70 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return to_record(args, metadata, route, images, load_seconds, measured, warnings)
 
 
+def inferring(call: Call) -> Call:
+    """`call` in inference mode, which each thread enters for itself."""
+    import torch
+
+    def inside() -> Any:
+        with torch.inference_mode():
+            return call()
+
+    return inside
+
+
+def measure_arrivals(
+    args: argparse.Namespace, metadata: Metadata, forward: routes.Forward, images: torch.Tensor
+) -> Measured:
+    """Images that arrive by themselves: the first of the input, each on its own."""
+    least, most = metadata.batches
+    most_batch = min(max(len(images), least), most)
+    measured, lock = Measured(), threading.Lock()
+    announce = Announcement(args.turn > 0)
+
+    def instance(number: int) -> load.Answer:
+        set_up_thread(args)
+        calls: dict[int, Call] = {}  # by the number of images
+
+        def answer(count: int) -> None:
+            size = max(count, least)
+            if size not in calls:
+                batch = images[:1].expand(size, -1, -1, -1).contiguous()
+                calls[size] = inferring(running.timed_call(args.artifact, metadata, forward, batch))
+            output = announce.after(calls[size])()[2]
+            with lock:
+                for row in output:
+                    measurement.watch(row[None], measured)
+
+        return answer
+
+    pool = load.Pool(args.instances, instance, most_batch, args.batch_delay / 1e6)
+    _, latencies = load.burst(pool, [0.0] * 3 * max(1, args.warmup) * args.instances)
+    measured.warmup = latencies[:1]
+    if args.turn:
+        measurement.await_turn()
+    load.measure_load(pool, LoadLimits(args.rate, args.latency_bound, args.load_seconds, args.seed), measured)
+    return measured
+
+
+def set_up_thread(args: argparse.Namespace) -> None:
+    """What torch keeps for each thread: see pytorch issue 27902."""
+    import torch
+
+    torch.set_flush_denormal(args.flush_denormal == "on")
+    torch._C._set_graph_executor_optimize(args.executor == "profiling")
+    torch.set_num_threads(args.threads)
+
+
 def set_up(args: argparse.Namespace) -> None:
     """The runtime as the flags say, before anything else of torch is used."""
-    threads = args.threads or options.usable_cpus()  # before OpenMP binds this thread, which then sees one CPU
+    args.threads = args.threads or options.usable_cpus()  # before OpenMP binds this thread, which then sees one CPU
     if args.bind == "on" and "OMP_PROC_BIND" not in os.environ:  # read by OpenMP when torch loads it
         os.environ |= {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
     set_allocator(args.allocator)
     import torch
 
-    torch.set_flush_denormal(args.flush_denormal == "on")
-    torch.set_num_threads(threads)
+    set_up_thread(args)
     torch.set_num_interop_threads(args.interop_threads)
-    torch._C._set_graph_executor_optimize(args.executor == "profiling")
     torch._C._jit_set_fusion_strategy(FUSION_STRATEGIES[args.fusion_strategy])  # torch.jit's own warns of deprecation
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32 == "on"
     torch.backends.cudnn.benchmark = args.cudnn_benchmark == "on"
@@ -231,6 +307,7 @@ def to_record(
         "input_shape": list(images.shape),
         "input_crc32": f"{zlib.crc32(images.tobytes()):08x}",
         "seed": args.seed if args.input is None else None,
+        "instances": args.instances,
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         **{name: getattr(args, name) for name in record.KNOBS},
@@ -241,6 +318,8 @@ def to_record(
         "device_seconds": measured.device,
         "settle_seconds": measured.settle,
         "turn_calls": measured.turns,
+        "turn_seconds": measured.turn_seconds,
+        "turn_rates": measured.rates,
         "output_drift": measured.drift,
         "output_finite": measured.finite,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -43,13 +43,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Route:
-    """A way to run. `load(path, metadata)` gives a callable, float32 [N, 3, H, W] on the artifact's device -> float32
-    [N, classes]; the C++ side is the branch of the same name in cpp/deploybench/artifact."""
+    """A way to run. `load(path, metadata, instances)` gives a callable for so many threads at the same time, float32
+    [N, 3, H, W] on the artifact's device -> float32 [N, classes]; the C++ side is the branch of the same name in
+    cpp/deploybench/artifact."""
 
     name: str
     kind: Kind
     runtimes: tuple[str, ...]
-    load: Callable[[Path, Metadata], Forward]
+    load: Callable[[Path, Metadata, int], Forward]
     precisions: tuple[str, ...] = PRECISIONS
     devices: tuple[str, ...] = ("cpu", "cuda")
     cuda_graph: bool = False  # whether --cuda-graph on records it; eager is the baseline, as it is

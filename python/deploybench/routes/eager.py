@@ -28,7 +28,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
         archive.writestr(f"{root}/extra/{ENTRY}", metadata.to_json())
 
 
-def load(path: Path, metadata: Metadata) -> Forward:
+def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """The module, built by its factory, with the weights of `path`."""
     import torch
 

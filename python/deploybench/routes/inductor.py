@@ -98,13 +98,14 @@ def _options(metadata: Metadata) -> dict[str, Any]:
     return dict(OPTIONS)
 
 
-def load(path: Path, metadata: Metadata) -> Forward:
+def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """The package, its kernels unpacked and loaded. Not by aoti_load_package, which would compile probes of the instruction
     set for seconds (pytorch issue 191715)."""
     from torch._C._aoti import AOTIModelPackageLoader
 
-    # On CUDA without its bookkeeping for several threads: events and their queries, which no CUDA graph can record.
-    loader = AOTIModelPackageLoader(str(path), "model", metadata.device == "cuda", 1, -1)
+    # Alone on CUDA without its bookkeeping for several threads: events and their queries, which no CUDA graph can record.
+    alone = metadata.device == "cuda" and instances == 1
+    loader = AOTIModelPackageLoader(str(path), "model", alone, instances, -1)
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = loader.run([images])[0]
@@ -113,7 +114,7 @@ def load(path: Path, metadata: Metadata) -> Forward:
     return forward
 
 
-def load_compiled(path: Path, metadata: Metadata) -> Forward:
+def load_compiled(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """The eager module through torch.compile, with its weights frozen. The first call compiles."""
     import torch
     from torch._inductor import config

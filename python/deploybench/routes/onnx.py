@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import io
 import logging
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
         raise DeploybenchError("runtime", f"cannot be written as one ONNX file ({first_line(error)})") from error
 
 
-def load_onnxruntime(path: Path, metadata: Metadata) -> Forward:
+def load_onnxruntime(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """A session on the CPU with as many threads as torch was given."""
     import torch
 
@@ -73,20 +74,24 @@ def load_onnxruntime(path: Path, metadata: Metadata) -> Forward:
     return forward
 
 
-def load_openvino(path: Path, metadata: Metadata) -> Forward:
-    """A model compiled for latency on the CPU, with as many threads as torch was given, at the artifact's precision."""
+def load_openvino(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
+    """A model compiled on the CPU, with as many threads as torch was given for each instance, at the artifact's precision: for
+    latency, or for several instances in OpenVINO's own mode for throughput, a request for each thread that calls."""
     import torch
 
     openvino = need("openvino")
     settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY" if instances == 1 else "THROUGHPUT",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads() * instances,
         "INFERENCE_PRECISION_HINT": "bf16" if metadata.precision == "bf16" else "f32",
     }
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    request = compiled.create_infer_request()
+    mine = threading.local()
 
     def forward(images: torch.Tensor) -> torch.Tensor:
+        request = getattr(mine, "request", None)
+        if request is None:
+            request = mine.request = compiled.create_infer_request()
         request.infer([images.numpy()], share_inputs=True)
         return torch.from_numpy(request.get_output_tensor(0).data)
 

@@ -83,7 +83,7 @@ def _save(module: torch.jit.ScriptModule, path: Path, metadata: Metadata) -> Non
         torch.jit.save(module, str(path), _extra_files={ENTRY: metadata.to_json()})
 
 
-def load(path: Path, metadata: Metadata) -> Forward:
+def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """The module, ready on the artifact's device."""
     import torch
 
@@ -92,7 +92,7 @@ def load(path: Path, metadata: Metadata) -> Forward:
     return module
 
 
-def load_fused(path: Path, metadata: Metadata) -> Forward:
+def load_fused(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """The same with oneDNN Graph's fusion switched on, for the whole process."""
     import torch
 

@@ -72,7 +72,7 @@ def _attempt(
         reason = ""
         try:
             with torch.inference_mode():
-                forward = _route(about).load(path, about)
+                forward = _route(about).load(path, about, 1)
                 found = forward(asked)
         except RuntimeError as error:
             reason = first_line(error)
