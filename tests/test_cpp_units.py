@@ -57,7 +57,7 @@ def test_unit_tests_pass_under_sanitizers() -> None:
     run(tool("ctest"), "--preset", "sanitize", "--no-tests=error")
 
 
-@pytest.mark.parametrize("idea", ["pool", "stream"])
+@pytest.mark.parametrize("idea", ["crew", "load", "pool", "stream"])
 def test_threads_race_nowhere(idea: str) -> None:
     build("threads")
     run(str(CPP / "build-threads" / "bin" / "thread_tests"), idea)

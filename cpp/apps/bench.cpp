@@ -94,7 +94,8 @@ void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const
                       Record& record, std::vector<float>& output) {
   const auto [channels, height, width] = record.metadata.image_shape();
   const auto values = static_cast<std::size_t>(channels * height * width);
-  const auto image = std::make_shared<const std::vector<float>>(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(values));
+  const auto image =
+      std::make_shared<const std::vector<float>>(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(values));
   const auto [least, most] = record.metadata.batches;
   PoolOptions pooled{.instances = options.instances,
                      .queue = std::size_t{1} << 24U,  // of pointers to one image
@@ -125,7 +126,9 @@ void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const
   const Burst warm = burst(pool, image, std::vector<double>(static_cast<std::size_t>(warmup) * options.instances));
   measured.warmup_seconds = {warm.latencies.front()};
   if (options.limits.turn > 0) await_turn();
-  measure_load(pool, image, options.load, measured);
+  LoadLimits load = options.load;
+  load.seed = options.seed.value_or(0);
+  measure_load(pool, image, load, measured);
   measured.output_drift = watch.drift();
   measured.output_finite = watch.finite();
   pool.submit(image, [&output](std::span<const float> logits, const std::exception_ptr&) {

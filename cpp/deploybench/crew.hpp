@@ -1,5 +1,5 @@
-// Several instances of a model that make calls at the same time, for `bench --instances`. Knows nothing of LibTorch. Twin of
-// python/deploybench/crew.py.
+// Several instances of a model that make calls at the same time, for `bench --instances`. Knows nothing of LibTorch.
+// Twin of python/deploybench/crew.py.
 #pragma once
 
 #include <condition_variable>
@@ -36,7 +36,8 @@ class Crew {
     std::vector<std::vector<CallTime>> calls;  // of each instance
   };
 
-  // All begin together and go on until each has made `least` calls, so that none ever runs alone. Throws what a call threw.
+  // All begin together and go on until each has made `least` calls, so that none ever runs alone. Throws what a call
+  // threw.
   Turn turn(std::int64_t least);
 
  private:
@@ -46,8 +47,8 @@ class Crew {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::size_t busy_;            // instances that are being made or make calls
-  std::size_t behind_ = 0;      // of those, that have not yet made `least_` calls
+  std::size_t busy_;        // instances that are being made or make calls
+  std::size_t behind_ = 0;  // of those, that have not yet made `least_` calls
   std::int64_t least_ = 0;
   std::int64_t number_ = 0;     // of the turn; -1: the end
   std::exception_ptr problem_;  // the first

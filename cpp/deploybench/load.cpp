@@ -13,7 +13,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int halvings = 7;        // to within 1 % of what the pool can do
+constexpr int halvings = 7;  // to within 1 % of what the pool can do
 constexpr double percentile = 0.99;
 constexpr std::size_t fewest = 20;  // images of a turn: a percentile of fewer says nothing
 
@@ -54,8 +54,8 @@ Burst burst(Pool& pool, const Pool::Image& image, const std::vector<double>& arr
   std::exception_ptr first;
   const auto begin = Clock::now();
   for (std::size_t i = 0; i < arrivals.size(); ++i) {
-    std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(
-                                              std::chrono::duration<double>(arrivals[i])));
+    std::this_thread::sleep_until(
+        begin + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(arrivals[i])));
     pool.submit(image, [&, i](std::span<const float>, const std::exception_ptr& problem) {
       result.latencies[i] = since(begin) - arrivals[i];
       if (problem) {
@@ -85,7 +85,8 @@ void measure_load(Pool& pool, const Pool::Image& image, const LoadLimits& limits
   double low = 0.0;
   for (int i = 0; i < halvings; ++i) {
     const double rate = (low + high) / 2;
-    const Burst turn = burst(pool, image, poisson_arrivals(rate, limits.seconds, limits.seed + static_cast<unsigned>(i)));
+    const Burst turn =
+        burst(pool, image, poisson_arrivals(rate, limits.seconds, limits.seed + static_cast<unsigned>(i)));
     keep(turn, rate, result);
     (quantile(turn.latencies, percentile) <= limits.latency_bound ? low : high) = rate;
   }

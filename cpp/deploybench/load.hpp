@@ -1,5 +1,5 @@
-// Images that arrive by themselves, as those of a server's clients do, and how long each one waits for its answer. Twin of
-// python/deploybench/load.py.
+// Images that arrive by themselves, as those of a server's clients do, and how long each one waits for its answer. Twin
+// of python/deploybench/load.py.
 #pragma once
 
 #include <cstdint>
@@ -18,20 +18,21 @@ struct LoadLimits {
   std::uint64_t seed = 0;
 };
 
-// When images arrive, in seconds from the begin, in the first `seconds`: a Poisson process, whose gaps are exponential (by
-// inversion, of the splitmix64 generator's upper 53 bits). The same numbers in both languages.
+// When images arrive, in seconds from the begin, in the first `seconds`: a Poisson process, whose gaps are exponential
+// (by inversion, of the splitmix64 generator's upper 53 bits). The same numbers in both languages.
 std::vector<double> poisson_arrivals(double rate, double seconds, std::uint64_t seed);
 
-// Hands `image` over at each of the arrivals and waits for all answers. Latencies in the order of arrival, from when the image
-// should have arrived: one that is handed over late, because the machine is busy, has waited all the same.
+// Hands `image` over at each of the arrivals and waits for all answers. Latencies in the order of arrival, from when
+// the image should have arrived: one that is handed over late, because the machine is busy, has waited all the same.
 struct Burst {
   double seconds = 0.0;  // from the begin to the last answer
   std::vector<double> latencies;
 };
 Burst burst(Pool& pool, const Pool::Image& image, const std::vector<double>& arrivals);
 
-// One turn at limits.rate, or a search: all at once first, which shows what the pool can do at most, then seven halvings
-// between nothing and that. Each turn is kept, with its rate, the first one with what came out; run_seconds are latencies.
+// One turn at limits.rate, or a search: all at once first, which shows what the pool can do at most, then seven
+// halvings between nothing and that. Each turn is kept, with its rate, the first one with what came out; run_seconds
+// are latencies.
 void measure_load(Pool& pool, const Pool::Image& image, const LoadLimits& limits, Measurement& result);
 
 }  // namespace deploybench

@@ -48,8 +48,8 @@ struct Measurement {
 Measurement measure(const std::function<CallTime()>& call, const std::function<std::span<const float>()>& output,
                     std::int64_t warmup, const TimingLimits& limits, const std::function<void()>& await_turn);
 
-// The same for instances that call at the same time. limits.runs and limits.turn count the calls of each instance. Drift
-// and finiteness are left to who makes the calls.
+// The same for instances that call at the same time. limits.runs and limits.turn count the calls of each instance.
+// Drift and finiteness are left to who makes the calls.
 Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits,
                     const std::function<void()>& await_turn);
 

@@ -26,9 +26,9 @@ struct BenchOptions {
   std::string input;            // tensor file; empty: a seeded input
   std::int64_t batch_size = 0;  // images a call; 0: as many as the tensor file holds, 1 without one
   std::int64_t interop_threads = 1;
-  std::size_t instances = 1;          // that call at the same time, each with its own threads
-  LoadLimits load;                    // with a rate or a bound: images arrive by themselves
-  std::int64_t batch_delay_us = 0;    // so long an instance waits for more of them
+  std::size_t instances = 1;        // that call at the same time, each with its own threads
+  LoadLimits load;                  // with a rate or a bound: images arrive by themselves
+  std::int64_t batch_delay_us = 0;  // so long an instance waits for more of them
   Knobs knobs;
   std::int64_t warmup = 10;  // calls at least; see timing.hpp for when warm-up ends
   TimingLimits limits;

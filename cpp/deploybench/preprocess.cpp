@@ -49,8 +49,7 @@ std::vector<float> preprocess(const Photo& photo, const std::string& name, const
   // Of the resized photo only what the cut keeps is made: of 341x256 pixels 224x224.
   const Region part{std::max<std::int64_t>(0, top), std::max<std::int64_t>(0, left), std::min(side, size.height),
                     std::min(side, size.width)};
-  const Photo kept =
-      resized(photo, size.height, size.width, how.bicubic ? Filter::bicubic : Filter::bilinear, part);
+  const Photo kept = resized(photo, size.height, size.width, how.bicubic ? Filter::bicubic : Filter::bilinear, part);
   std::vector<float> values;
   values.reserve(static_cast<std::size_t>(3 * side * side));
   for (std::size_t c = 0; c < 3; ++c) {

@@ -97,8 +97,8 @@ inline void store_pixel(Lanes sums, std::uint8_t* to) {
   std::memcpy(to, &four, sizeof four);
 }
 
-// The windows of a row with one number of weights, some of them zero, behind each other: in a loop of changing length the
-// processor would guess its end wrong for every other pixel.
+// The windows of a row with one number of weights, some of them zero, behind each other: in a loop of changing length
+// the processor would guess its end wrong for every other pixel.
 struct Columns {
   std::vector<std::int64_t> first;
   std::vector<std::int32_t> weights;
@@ -182,8 +182,8 @@ Photo cut(const Photo& photo, const Region& part) {
 
 }  // namespace
 
-// Across, then down, as Pillow does, which leaves out a pass that would change nothing: only the rows that the second one
-// reads are resized by the first.
+// Across, then down, as Pillow does, which leaves out a pass that would change nothing: only the rows that the second
+// one reads are resized by the first.
 Photo resized(const Photo& photo, std::int64_t height, std::int64_t width, Filter filter, const Region& part) {
   Region needed = part;  // of the photo
   std::vector<Window> rows;

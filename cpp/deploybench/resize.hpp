@@ -18,8 +18,8 @@ struct Region {
   std::int64_t width = 0;
 };
 
-// The photo at the new size in pixels, each >= 1, of which only `part`, inside of it, is made. Antialiased: where the photo
-// becomes smaller, the filter becomes wider.
+// The photo at the new size in pixels, each >= 1, of which only `part`, inside of it, is made. Antialiased: where the
+// photo becomes smaller, the filter becomes wider.
 Photo resized(const Photo& photo, std::int64_t height, std::int64_t width, Filter filter, const Region& part);
 
 }  // namespace deploybench

@@ -9,7 +9,8 @@ namespace deploybench {
 // The middle value, or the mean of the middle two. `values` must not be empty.
 double median(std::span<const double> values);
 
-// The q-quantile, 0 <= q <= 1, linear between order statistics (Hyndman and Fan 1996, type 7). `values` must not be empty.
+// The q-quantile, 0 <= q <= 1, linear between order statistics (Hyndman and Fan 1996, type 7). `values` must not be
+// empty.
 double quantile(std::span<const double> values, double q);
 
 enum class Warmup {

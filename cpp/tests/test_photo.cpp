@@ -66,7 +66,6 @@ Photo whole(const Photo& photo, std::int64_t height, std::int64_t width, Filter 
   return deploybench::resized(photo, height, width, filter, {0, 0, height, width});
 }
 
-
 TEST(photo, halving_weighs_the_neighbours_too) {
   // Twice as wide a triangle: new pixel 0 is at 1.0 and sees old ones at 0.5, 1.5 and 2.5 with 1 - d/2: 0.75 0.75 0.25,
   // of 1.75. 0 0 100 200 -> 25/1.75 = 14.3, and by symmetry (0 + 75 + 150 + ...): 1: (0.25*0 + 0.75*100 +

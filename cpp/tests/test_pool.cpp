@@ -32,13 +32,14 @@ Pool::Call adding(std::size_t /*instance*/) { return sums; }
 std::future<std::vector<float>> submit(Pool& pool, std::vector<float> image) {
   const auto promise = std::make_shared<std::promise<std::vector<float>>>();
   auto answer = promise->get_future();
-  pool.submit(std::make_shared<const std::vector<float>>(std::move(image)), [promise](std::span<const float> logits, const std::exception_ptr& problem) {
-    if (problem) {
-      promise->set_exception(problem);
-    } else {
-      promise->set_value({logits.begin(), logits.end()});
-    }
-  });
+  pool.submit(std::make_shared<const std::vector<float>>(std::move(image)),
+              [promise](std::span<const float> logits, const std::exception_ptr& problem) {
+                if (problem) {
+                  promise->set_exception(problem);
+                } else {
+                  promise->set_value({logits.begin(), logits.end()});
+                }
+              });
   return answer;
 }
 

@@ -37,17 +37,18 @@ TEST(record, is_one_line_with_the_keys_in_order) {
   std::string keys;
   const json read = json::parse(line);
   for (const auto& [key, value] : read.items()) keys += key + " ";
-  CHECK(keys ==
-        "schema runner runtime route precision memory_format device model weights_origin artifact artifact_bytes "
-        "batch_size "
-        "input_shape "
-        "input_crc32 seed instances threads interop_threads allocator bind executor fusion_strategy flush_denormal tf32 "
-        "cudnn_benchmark "
-        "cuda_graph "
-        "load_seconds warmup_seconds warmup_steady "
-        "run_seconds device_seconds "
-        "settle_seconds turn_calls turn_seconds turn_rates "
-        "output_drift output_finite peak_rss_bytes torch_version cpu_capability toolchain build_type warnings ");
+  CHECK(
+      keys ==
+      "schema runner runtime route precision memory_format device model weights_origin artifact artifact_bytes "
+      "batch_size "
+      "input_shape "
+      "input_crc32 seed instances threads interop_threads allocator bind executor fusion_strategy flush_denormal tf32 "
+      "cudnn_benchmark "
+      "cuda_graph "
+      "load_seconds warmup_seconds warmup_steady "
+      "run_seconds device_seconds "
+      "settle_seconds turn_calls turn_seconds turn_rates "
+      "output_drift output_finite peak_rss_bytes torch_version cpu_capability toolchain build_type warnings ");
 }
 
 TEST(record, values_come_back_as_they_went_in) {

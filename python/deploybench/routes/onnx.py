@@ -87,13 +87,19 @@ def load_openvino(path: Path, metadata: Metadata, instances: int = 1) -> Forward
     }
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     mine = threading.local()
+    # Its Python side locks up where several threads make and drop input tensors at the same time: one at a time, and only when
+    # the input is another than before.
+    making = threading.Lock()
 
     def forward(images: torch.Tensor) -> torch.Tensor:
-        request = getattr(mine, "request", None)
-        if request is None:
-            request = mine.request = compiled.create_infer_request()
-        request.infer([images.numpy()], share_inputs=True)
-        return torch.from_numpy(request.get_output_tensor(0).data)
+        if getattr(mine, "images", None) is not images:
+            with making:
+                if not hasattr(mine, "request"):
+                    mine.request = compiled.create_infer_request()
+                mine.request.set_input_tensor(openvino.Tensor(images.numpy(), shared_memory=True))
+            mine.images = images
+        mine.request.infer()
+        return torch.from_numpy(mine.request.get_output_tensor(0).data)
 
     return forward
 

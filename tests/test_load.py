@@ -1,0 +1,176 @@
+"""Do several instances, and images that arrive by themselves, measure what they say, in both languages?"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Artifact, native, one_line_error, python
+from deploybench import load, record, stats
+from deploybench.crew import Crew
+
+QUICK = ("--warmup", 3, "--threads", 1, "--json")
+
+
+def worker(runtime: str, *arguments: object) -> dict[str, Any]:
+    done = native("bench", *arguments) if runtime == "cpp" else python("worker", *arguments)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+@pytest.mark.parametrize("route", ["script", "frozen", "aoti", "direct", "openvino"])
+def test_instances_measure_together(route: str, runtime: str, artifact: Artifact) -> None:
+    """Every instance makes its calls, the output stays eager's, and the wall time of a turn is that of all of them."""
+    if (route, runtime) == ("openvino", "cpp"):
+        pytest.skip("runs in Python only")
+    if route == "openvino":
+        pytest.importorskip("openvino")
+    file = artifact("squeezenet1_1", route)
+    line = worker(runtime, "--artifact", file, "--route", route, "--instances", 3, "--runs", 12, *QUICK)
+    assert line["instances"] == 3
+    assert line["turn_rates"] is None
+    (calls,), (seconds,), times = line["turn_calls"], line["turn_seconds"], line["run_seconds"]
+    assert calls == len(times) >= 36
+    assert line["output_finite"]
+    assert line["output_drift"] < 1e-4
+    # Three that are inside of a call nearly all the time: their times add up to nearly three times the turn's. Python's loader
+    # of packages keeps the interpreter's lock, so that one call waits for the other outside of it.
+    least = 0.5 if (runtime, Path(file).suffix) == ("python", ".pt2") else 1.5
+    assert least * seconds < sum(times) < 3.05 * seconds
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_instances_give_the_output_of_one(runtime: str, artifact: Artifact, tmp_path: Path) -> None:
+    import numpy
+
+    file, outputs = artifact("squeezenet1_1", "script"), []
+    for number, flags in enumerate([(), ("--instances", 2), ("--rate", 50, "--load-seconds", 0.3)]):
+        output = tmp_path / f"{number}.npy"
+        worker(runtime, "--artifact", file, "--runs", 3, "--output", output, *QUICK, *flags)
+        outputs.append(numpy.load(output))
+    for output in outputs[1:]:
+        assert output.shape == outputs[0].shape
+        assert abs(output - outputs[0]).max() < 1e-4
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_images_arrive_at_the_rate(runtime: str, artifact: Artifact) -> None:
+    """As many as the Poisson process has, the same in both languages; and no answer before its image."""
+    file = artifact("squeezenet1_1", "script")
+    line = worker(runtime, "--artifact", file, "--rate", 40, "--load-seconds", 1, "--seed", 5, *QUICK)
+    arrivals = load.poisson_arrivals(40, 1, 5)
+    assert line["turn_rates"] == [40]
+    assert line["turn_calls"] == [len(arrivals)]
+    assert all(second > 0 for second in line["run_seconds"])
+    (seconds,) = line["turn_seconds"]
+    assert seconds >= arrivals[-1]
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_the_search_keeps_the_bound(runtime: str, artifact: Artifact) -> None:
+    file, bound = artifact("squeezenet1_1", "script"), 0.2
+    flags = ("--latency-bound", bound, "--load-seconds", 0.5, "--instances", 2, "--batch-size", 2)
+    line = worker(runtime, "--artifact", file, *flags, *QUICK)
+    rates = line["turn_rates"]
+    assert isinstance(rates, list)
+    assert len(rates) == 8
+    assert max(rates) == rates[0]
+    best = stats.highest_rate(line, bound)
+    if best:  # a machine that is busy with other things may keep none
+        assert stats.quantile(best[1], 0.99) <= bound
+        failed = [rate for rate in rates if rate > best[0]]
+        assert failed, "what it can do at most is never kept"
+
+
+def test_poisson_arrivals() -> None:
+    """The first four by an implementation of their own (see cpp/tests/test_load.cpp); gaps have mean and deviation 1 / rate."""
+    expected = [0.004940172597583, 0.005109480750755, 0.028211690534487, 0.036956709616]
+    assert load.poisson_arrivals(100, 1, 7)[:4] == pytest.approx(expected, abs=1e-12)
+    arrivals = load.poisson_arrivals(1000, 10, 1)
+    gaps = [b - a for a, b in itertools.pairwise(arrivals)]
+    assert statistics.mean(gaps) == pytest.approx(1e-3, abs=3e-5)
+    assert statistics.stdev(gaps) == pytest.approx(1e-3, abs=6e-5)
+    assert len(load.poisson_arrivals(1, 0.001, 0)) == load.FEWEST
+
+
+def test_the_highest_rate_that_keeps_the_bound() -> None:
+    """Three turns of two, two and one latencies: 99 % quantiles 0.0199, 0.5 and 0.03 (by hand)."""
+    run = {"turn_rates": [10.0, 30.0, 20.0], "turn_calls": [2, 2, 1], "run_seconds": [0.01, 0.02, 0.5, 0.5, 0.03]}
+    assert stats.highest_rate(run, 0.1) == (20.0, [0.03])
+    assert stats.highest_rate(run, 0.025) == (10.0, [0.01, 0.02])
+    assert stats.highest_rate(run, 0.001) is None
+    assert stats.highest_rate({**run, "turn_rates": [5.0, 1.0, 1.0]}, None) == (5.0, [0.01, 0.02])
+
+
+def test_a_crew_passes_problems_on() -> None:
+    def broken(number: int) -> int:
+        raise ValueError("broke")
+
+    with pytest.raises(ValueError, match="broke"):
+        Crew(2, lambda number: lambda: number).turn(1) and Crew(2, broken)  # type: ignore[arg-type]
+    calls = itertools.count()
+
+    def third() -> int:
+        if next(calls) == 3:
+            raise ValueError("broke")
+        return 1
+
+    with pytest.raises(ValueError, match="broke"):
+        Crew(2, lambda number: third).turn(10)
+
+
+@pytest.fixture(scope="module")
+def driven(artifact: Artifact, artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The results and the output of a `bench` at two batch sizes with two instances."""
+    artifact("squeezenet1_1", "script")
+    folder = tmp_path_factory.mktemp("results")
+    flags = (
+        "--target",
+        "throughput",
+        "--instances",
+        2,
+        "--batch-size",
+        "1,3",
+        "--rounds",
+        2,
+        "--runs",
+        20,
+        "--warmup",
+        3,
+    )
+    common = ("--models", "squeezenet1_1", "--weights", "random", "--artifacts", artifacts, "--results", folder)
+    done = python("bench", *common, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = folder.glob("*.json")
+    return file, done.stdout
+
+
+def test_bench_with_instances_and_batch_sizes(driven: tuple[Path, str]) -> None:
+    file, text = driven
+    results = record.load(file)
+    assert {run["batch_size"] for run in results["runs"]} == {1, 3}
+    assert all(run["instances"] == 2 and run["threads"] == 1 for run in results["runs"])
+    for size in (1, 3):
+        assert f"squeezenet1_1, batch {size}, cpu, fp32, 2 instances x 1 thread, RANDOM weights" in text
+    assert python("report", file).stdout.count("2 instances x 1 thread") == 2
+    assert python("report", file, "--markdown").stdout.count("2 instances x 1 thread") == 2
+
+
+def test_bench_where_images_arrive(artifacts: Path, artifact: Artifact, tmp_path: Path) -> None:
+    artifact("squeezenet1_1", "script")
+    common = ("--models", "squeezenet1_1", "--weights", "random", "--artifacts", artifacts, "--results", tmp_path)
+    flags = ("--latency-bound", 0.5, "--load-seconds", 0.3, "--warmup", 3)
+    done = python("bench", *common, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "images arrive by themselves: p99 within 500 ms" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("cpp/script")]
+    assert len(row.split()) == 7
+    assert max(map(len, done.stdout.splitlines())) <= 80 + 40  # the file's path may be long
+    one_line_error(python("bench", *common, "--rate", 3, "--latency-bound", 1), 2, "--latency-bound", "--rate")
+    one_line_error(python("bench", *common, "--rate", 0), 2, "--rate")
