@@ -28,6 +28,8 @@ PROGRAM = f"/{PLACE}/bin/infer"
 PHOTO = f"/photos/{paths.PHOTO.name}"
 MOST_OF_TORCH = 0.5  # of site-packages/torch, unpacked, without the artifact
 MOST_PACKED = 90_000_000  # bytes
+GLIBC = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6"}
+GLIBC_OF_OLD = {"libdl.so.2", "libpthread.so.0", "librt.so.1"}  # empty since glibc 2.34
 SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"  # chroot is in sbin, which is not on everybody's PATH
 
 
@@ -135,6 +137,7 @@ def test_it_runs_in_an_empty_root(script: Root) -> None:
     assert (done.stdout, done.returncode) == (expected(script), 0), done.stderr
     others = {path.name for path in script.folder.rglob("*") if path.is_file() and script.bundle not in path.parents}
     assert others == {*script.manifest["glibc_libraries"], paths.PHOTO.name}
+    assert set(script.manifest["glibc_libraries"]) <= GLIBC | GLIBC_OF_OLD
 
 
 @pytest.mark.usefixtures("photo_libraries")

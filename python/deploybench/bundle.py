@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with target.locked():
             target.recover()
+            artifact.sweep(target.out.parent)
             _refuse_existing(target, tar, args.force)
             try:
                 target.new.mkdir()
