@@ -16,8 +16,8 @@ MODEL_FLAGS = --models $(MODELS) --device $(DEVICE) $(if $(ROUTES),--routes $(RO
 LIBTORCH_FLAGS = $(if $(LIBTORCH),--path $(LIBTORCH)) $(if $(VARIANT),--variant $(VARIANT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help download libtorch build generate preprocess infer bench report tests lint clean distclean
-download libtorch build generate preprocess infer bench report tests lint: | $(NOX)
+.PHONY: help download libtorch build generate preprocess infer bench bundle report tests lint clean distclean
+download libtorch build generate preprocess infer bench bundle report tests lint: | $(NOX)
 
 help:        ## this list
 	@sed -n 's/^\([a-z]*\): *\(.*\)## \(.*\)/  make \1\t\3/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,8 @@ infer:       ## the top 5 of a photo (ARGS=photo.jpg) in Python
 	$(SESSION) py_infer -- --model $(MODELS) --device $(DEVICE) $(ARGS)
 bench:       ## compare Python and C++ on MODELS
 	$(SESSION) bench -- $(MODEL_FLAGS)
+bundle:      ## make a folder to ship (ARGS="--artifact FILE --tar"): C++ program, libraries, artifact
+	$(SESSION) bundle -- $(ARGS)
 report:      ## show the last results again
 	$(SESSION) report -- $(ARGS)
 tests:       ## test both languages
@@ -43,9 +45,9 @@ tests:       ## test both languages
 lint:        ## check style and types of both languages
 	$(SESSION) lint
 clean:       ## remove what was built and generated, keep the environments, LibTorch and results
-	rm -rf cpp/build cpp/build-sanitize cpp/build-threads artifacts
+	rm -rf cpp/build cpp/build-sanitize cpp/build-threads artifacts dist
 distclean:   ## remove all that make and nox made, but not results
-	rm -rf cpp/build cpp/build-sanitize cpp/build-threads artifacts vendor .nox
+	rm -rf cpp/build cpp/build-sanitize cpp/build-threads artifacts dist vendor .nox
 
 $(OWN_NOX):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON): is older than Python 3.11; install one and type: make PYTHON=python3.12" >&2; exit 1; }

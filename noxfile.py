@@ -120,7 +120,11 @@ def job(*needs: str, name: str | None = None) -> Callable[..., object]:
 def python(session: nox.Session) -> None:
     """The environment with PyTorch."""
     provide(
-        session, "setuptools", *PYPROJECT["project"]["dependencies"], *groups("tests", "types", "peers"), torch=True
+        session,
+        "setuptools",
+        *PYPROJECT["project"]["dependencies"],
+        *groups("tests", "types", "peers", "bundle"),
+        torch=True,
     )
 
 
@@ -209,6 +213,17 @@ def panel(session: nox.Session) -> None:
     deploybench(session, "bench", "--models", "panel", "--runners", PANEL, *session.posargs)
 
 
+@job("python", "cpp")
+def bundle(session: nox.Session) -> None:
+    """Make a folder to ship (-- --artifact FILE --out FOLDER --tar; without them ResNet-50)."""
+    build(session)
+    arguments = session.posargs
+    if not arguments:
+        deploybench(session, "generate")
+        arguments = ["--artifact", "artifacts/resnet50.script-fp32-cpu.ts", "--force"]
+    deploybench(session, "bundle", *arguments)
+
+
 @job("python")
 def report(session: nox.Session) -> None:
     """Show the last results again."""
@@ -258,6 +273,6 @@ def lock(session: nox.Session) -> None:
     session.run(
         "python",
         "python/lock.py",
-        *groups("nox", "cpp", "tests", "types", "lint", "peers"),
+        *groups("nox", "cpp", "tests", "types", "lint", "peers", "bundle"),
         *PYPROJECT["project"]["dependencies"],
     )

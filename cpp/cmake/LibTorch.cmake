@@ -54,6 +54,8 @@ list(JOIN libtorch_libraries "," joined)
 add_library(libtorch INTERFACE)
 target_include_directories(libtorch SYSTEM INTERFACE
   "${libtorch_root}/include" "${libtorch_root}/include/torch/csrc/api/include")
+# torch's checks name their header by __FILE__: a bundle need not tell where it was built.
+target_compile_options(libtorch INTERFACE "-fmacro-prefix-map=${libtorch_root}/=")
 target_link_libraries(libtorch INTERFACE "$<LINK_LIBRARY:no_as_needed,${joined}>")
 
 # DT_RPATH, not today's default DT_RUNPATH: the loader asks LD_LIBRARY_PATH before RUNPATH but after RPATH, so a program that is

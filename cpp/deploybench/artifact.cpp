@@ -20,6 +20,7 @@
 
 #include "deploybench/cuda.hpp"
 #include "deploybench/file.hpp"
+#include "deploybench/host.hpp"
 #include "deploybench/routes.hpp"
 #include "deploybench/sha256.hpp"
 #include "deploybench/torch_text.hpp"
@@ -184,7 +185,7 @@ void Artifact::Model::load(const std::string& readable, const LoadOptions& optio
   check_device(path, options, metadata);
   route = &choose_route(path, metadata, options.route);
   const bool cuda = metadata.device == "cuda";
-  check_machine(path, metadata, libtorch_version(), cuda ? gpu_architecture() : "");
+  check_machine(path, metadata, cpu_flags(), libtorch_version(), cuda ? gpu_architecture() : "");
   device = cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
   cuda_graph = options.cuda_graph;
   if (route->package) {

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "deploybench/error.hpp"
-#include "deploybench/host.hpp"
 
 namespace deploybench {
 namespace {
@@ -60,16 +59,16 @@ const Route& choose_route(const std::string& path, const Metadata& metadata, con
   return *found;
 }
 
-void check_machine(const std::string& path, const Metadata& metadata, const std::string& torch_version,
-                   const std::string& gpu) {
+void check_machine(const std::string& path, const Metadata& metadata, const std::vector<std::string>& cpu_flags,
+                   const std::string& torch_version, const std::string& gpu) {
   const bool compiled =
       std::ranges::any_of(routes, [&](const Route& route) { return route.kind == metadata.route && route.package; });
   if (!compiled) return;
   const std::string again = generate(metadata, metadata.route) + " with --force";
-  const std::vector<std::string> have = cpu_flags();
+  const bool known = !cpu_flags.empty();  // a root without /proc, as of a container of one program, tells nothing
   std::string missing;
   for (const std::string& flag : metadata.built_for_cpu) {
-    if (std::ranges::find(have, flag) == have.end()) missing += (missing.empty() ? "" : ", ") + flag;
+    if (known && std::ranges::find(cpu_flags, flag) == cpu_flags.end()) missing += (missing.empty() ? "" : ", ") + flag;
   }
   if (!missing.empty()) {
     throw Error(Code::artifact_device, path, "compiled for a CPU with " + missing + ", which this one lacks",

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "deploybench/metadata.hpp"
 
@@ -22,9 +23,9 @@ struct Route {
 const Route& choose_route(const std::string& path, const Metadata& metadata, const std::string& wish);
 
 // Refuses compiled code that this machine or this LibTorch cannot run, before it ends the process by SIGILL (pytorch
-// issue 121516). `gpu`: this machine's architecture, "sm_90"; empty: there is none or it is not known. Throws Error:
-// artifact_device, artifact_version.
-void check_machine(const std::string& path, const Metadata& metadata, const std::string& torch_version,
-                   const std::string& gpu);
+// issue 121516). `cpu_flags`: this machine's; empty: not known, and not checked. `gpu`: its architecture, "sm_90";
+// empty: there is none or it is not known. Throws Error: artifact_device, artifact_version.
+void check_machine(const std::string& path, const Metadata& metadata, const std::vector<std::string>& cpu_flags,
+                   const std::string& torch_version, const std::string& gpu);
 
 }  // namespace deploybench

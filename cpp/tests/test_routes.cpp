@@ -2,7 +2,6 @@
 #include "deploybench/routes.hpp"
 
 #include "check.hpp"
-#include "deploybench/host.hpp"
 
 namespace {
 
@@ -41,21 +40,27 @@ TEST(routes, what_does_not_fit_is_refused) {
 }
 
 TEST(routes, compiled_code_needs_its_cpu_and_its_torch) {
-  check_machine("a.ts", of("frozen"), "1.0", "");  // nothing compiled, nothing to check
+  const std::vector<std::string> have = {"avx", "avx2", "fma"};
+  check_machine("a.ts", of("frozen"), have, "1.0", "");  // nothing compiled, nothing to check
   Metadata metadata = of("aoti");
-  CHECK_THROWS(check_machine("a.pt2", metadata, "1.0", ""), "compiled for torch 2.13.0+cpu, this is LibTorch 1.0");
-  metadata.built_for_cpu = deploybench::cpu_flags();
-  metadata.built_for_cpu.resize(std::min<std::size_t>(metadata.built_for_cpu.size(), 1));
-  check_machine("a.pt2", metadata, "2.13.1", "");
-  if (metadata.built_for_cpu.empty()) return;  // a CPU whose flags /proc/cpuinfo does not name
-  CHECK_THROWS(check_machine("a.pt2", metadata, "2.14.0+cpu", ""),
+  metadata.built_for_cpu = {"avx2"};
+  check_machine("a.pt2", metadata, have, "2.13.1", "");
+  CHECK_THROWS(check_machine("a.pt2", metadata, have, "2.14.0+cpu", ""),
                "compiled for torch 2.13.0+cpu, this is LibTorch 2.14");
   metadata.built_for_gpu = "sm_80";
-  check_machine("a.pt2", metadata, "2.13.0", "sm_80");
-  CHECK_THROWS(check_machine("a.pt2", metadata, "2.13.0", "sm_90"), "compiled for a GPU of sm_80, this one is sm_90");
-  metadata.built_for_cpu.emplace_back("avx4096");
-  CHECK_THROWS(check_machine("a.pt2", metadata, "2.13.0", ""),
-               "a.pt2: compiled for a CPU with avx4096, which this one");
+  check_machine("a.pt2", metadata, have, "2.13.0", "sm_80");
+  CHECK_THROWS(check_machine("a.pt2", metadata, have, "2.13.0", "sm_90"),
+               "compiled for a GPU of sm_80, this one is sm_90");
+  metadata.built_for_cpu = {"avx2", "avx4096", "amx"};
+  CHECK_THROWS(check_machine("a.pt2", metadata, have, "2.13.0", ""),
+               "a.pt2: compiled for a CPU with avx4096, amx, which this one lacks");
+}
+
+TEST(routes, a_machine_that_does_not_tell_its_flags_is_not_refused) {
+  Metadata metadata = of("direct");
+  metadata.built_for_cpu = {"avx2"};
+  check_machine("a.pt2", metadata, {}, "2.13.0", "");
+  CHECK_THROWS(check_machine("a.pt2", metadata, {}, "1.0", ""), "compiled for torch 2.13.0+cpu, this is LibTorch 1.0");
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             target.recover()
             if _is_met(wish, target, args.force):
                 return _say_up_to_date(target)
-            target.refuse_foreign()
+            target.refuse_foreign("libtorch", libtorch_folder.read_marker(target.out) is not None)
             marker = _make(wish, target)
     except OSError as error:
         raise DeploybenchError(

@@ -12,6 +12,7 @@ CONSTRAINTS = ROOT / "python" / "constraints.txt"
 LIBTORCH = ROOT / "vendor" / "libtorch"
 ARTIFACTS = ROOT / "artifacts"
 RESULTS = ROOT / "results"
+DIST = ROOT / "dist"
 CPP = ROOT / "cpp"
 CPP_BIN = CPP / "build" / "bin"
 

@@ -1,7 +1,7 @@
 """The folder that a run replaces as a whole: made beside it, renamed into its place, one run at a time.
 
 A run may be killed at any moment. Until the first rename the target is untouched; between the two, what was there is
-in `old`, and the next run puts it back; after them the new one is in place. A LibTorch is never half there.
+in `old`, and the next run puts it back; after them the new one is in place. Nothing is ever half there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploybench import libtorch_folder, paths
+from deploybench import paths
 from deploybench.errors import DeploybenchError
 
 
@@ -35,7 +35,7 @@ class Target:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print("waiting for another `deploybench libtorch` to end", file=sys.stderr)
+                print(f"waiting for another run to end that makes {paths.shown(self.out)}", file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -57,14 +57,14 @@ class Target:
         os.rename(self.new, self.out)
         _remove(self.old)
 
-    def refuse_foreign(self) -> None:
-        """A folder that this verb did not make is never replaced, also not with --force: `--out ~` is one slip away."""
+    def refuse_foreign(self, verb: str, ours: bool) -> None:
+        """A folder that `verb` did not make is never replaced, also not with --force: `--out ~` is one slip away."""
         empty = self.out.is_dir() and not any(self.out.iterdir())
-        if os.path.lexists(self.out) and not empty and libtorch_folder.read_marker(self.out) is None:
+        if os.path.lexists(self.out) and not empty and not ours:
             raise DeploybenchError(
                 "output_unwritable",
-                f"{paths.shown(self.out)}: exists and was not made by `deploybench libtorch`; "
-                "move it away, or type `deploybench libtorch --out FOLDER`",
+                f"{paths.shown(self.out)}: exists and was not made by `deploybench {verb}`; "
+                f"move it away, or choose another place with `--out FOLDER`",
             )
 
 
