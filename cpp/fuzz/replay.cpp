@@ -58,7 +58,7 @@ class Mutator {
 
   std::string next() {
     std::string text = any();
-    for (std::size_t i = below(4); i-- > 0 || text.empty();) change(text);
+    for (std::size_t changes = below(4); changes > 0; --changes) change(text);
     text.resize(std::min(text.size(), most_bytes));
     return text;
   }

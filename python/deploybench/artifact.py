@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import lzma
+import math
 import os
 import stat
 import zipfile
