@@ -28,6 +28,7 @@ void check(const deploybench::BenchOptions& options) {
   demand(options.help || !options.artifact.empty(), "bench has an artifact");
   demand(options.threads >= 1 && options.threads <= 1024 && options.interop_threads >= 1, "bench's threads");
   demand(options.batch_size >= 0 && options.warmup >= 0 && options.limits.runs >= 1, "bench's counts");
+  demand(std::isfinite(options.limits.min_seconds) && options.limits.min_seconds >= 0, "bench's least seconds");
   demand(std::isfinite(options.limits.max_seconds) && options.limits.max_seconds > 0, "bench's seconds");
 }
 
