@@ -18,8 +18,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 // Of the sanitizers' runtime; null without one.
-extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(
-    void (*callback)());  // NOLINT(bugprone-reserved-identifier)
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
+extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
 
 namespace {
 
@@ -72,7 +72,7 @@ class Mutator {
     const std::size_t at = below(text.size());
     switch (text.empty() ? 4 : below(6)) {
       case 0:
-        text[at] = static_cast<char>(text[at] ^ (1U << below(8)));
+        text[at] = static_cast<char>(static_cast<unsigned char>(text[at]) ^ (1U << below(8)));
         break;
       case 1:
         text[at] = static_cast<char>(random_());
@@ -112,7 +112,7 @@ int main(int argc, char** argv) {
     std::fputs("usage: replay CORPUS [SECONDS [SEED]]\n", stderr);
     return 2;
   }
-  const std::chrono::seconds seconds(arguments.size() > 2 ? std::atoll(arguments[2]) : 0);
+  const std::chrono::seconds seconds(arguments.size() > 2 ? std::strtoll(arguments[2], nullptr, 10) : 0);
   const std::uint64_t seed = arguments.size() > 3 ? std::strtoull(arguments[3], nullptr, 10) : 0;
   if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(keep_current);
   (void)std::signal(SIGABRT, [](int) { keep_current(); });  // of an exception, or of demand()

@@ -65,7 +65,7 @@ class Caller {
     return {.resize = side, .crop = side, .bicubic = between(0, 1) == 1, .mean = {0.5, 0.5, 0.5}, .std = {1, 1, 1}};
   }
 
-  std::mt19937_64 random_;
+  std::mt19937_64 random_;  // NOLINT(bugprone-random-generator-seed): the same calls in each run
 };
 
 // Prints memory 40 times and says whether it grew too much.
