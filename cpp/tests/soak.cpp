@@ -35,6 +35,7 @@ double rss_mebibytes() {
 }
 
 // Calls of random size, the same in each run.
+// NOLINTNEXTLINE(bugprone-random-generator-seed)
 class Caller {
  public:
   void call(Classifier& classifier) {
@@ -65,7 +66,7 @@ class Caller {
     return {.resize = side, .crop = side, .bicubic = between(0, 1) == 1, .mean = {0.5, 0.5, 0.5}, .std = {1, 1, 1}};
   }
 
-  std::mt19937_64 random_;  // NOLINT(bugprone-random-generator-seed): the same calls in each run
+  std::mt19937_64 random_;
 };
 
 // Prints memory 40 times and says whether it grew too much.
