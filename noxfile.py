@@ -254,7 +254,7 @@ def lint(session: nox.Session) -> None:
     sources = [
         str(file)
         for folder in (
-            *(paths.CPP / name for name in ("deploybench", "apps", "tests")),
+            *(paths.CPP / name for name in ("deploybench", "apps", "tests", "fuzz")),
             ROOT / "python/deploybench/routes/direct",
         )
         for file in sorted(folder.glob("*.[ch]pp"))

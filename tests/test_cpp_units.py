@@ -7,10 +7,14 @@ are missing this skips on a laptop and fails in CI.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,8 +52,17 @@ def run(*command: str) -> None:
 def build(preset: str) -> None:
     """Configures and builds a preset without LibTorch."""
     cmake, ninja, include = tool("cmake"), tool("ninja"), json_include()
-    run(cmake, "--preset", preset, f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DDEPLOYBENCH_JSON_INCLUDE={include}")
-    run(cmake, "--build", "--preset", preset, "--parallel", "2")
+    with locked(preset):
+        run(cmake, "--preset", preset, f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DDEPLOYBENCH_JSON_INCLUDE={include}")
+        run(cmake, "--build", "--preset", preset, "--parallel", "2")
+
+
+@contextlib.contextmanager
+def locked(preset: str) -> Iterator[None]:
+    """Two test files may want the same preset at the same time, and Ninja does not lock its folder."""
+    with Path(tempfile.gettempdir(), f"deploybench-{os.getuid()}-{preset}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def test_unit_tests_pass_under_sanitizers() -> None:

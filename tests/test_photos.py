@@ -135,6 +135,12 @@ def bomb(format: str) -> bytes:
     return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
 
+def many_scans(scans: int) -> bytes:
+    """A progressive photo with a scan more often than anyone needs: 11 bytes each, and a pass over all pixels."""
+    data = saved(scene(9, 9).convert("L"), "JPEG", progressive=True)
+    return data[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00\x00" * scans + data[-2:]
+
+
 BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("empty.jpg", b"", ("empty",)),
     ("text.jpg", b"a letter", ("no JPEG and no PNG", "deploybench preprocess")),
@@ -146,6 +152,7 @@ BAD: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("noise.jpg", b"\xff\xd8\xff" + bytes(range(256)) * 9, ("truncated or damaged",)),
     ("bomb.jpg", bomb("JPEG"), ("larger than 178956970 pixels",)),
     ("bomb.png", bomb("PNG"), ("larger than 178956970 pixels",)),
+    ("scans.jpg", many_scans(600), ("truncated or damaged (more than 500 scans)",)),
     ("crc.png", saved(scene(9, 9), "PNG").replace(b"IDAT", b"IDAU"), ("truncated or damaged",)),
 ]
 

@@ -14,8 +14,10 @@
 
 #include <array>
 #include <chrono>
+#include <future>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "deploybench/cuda.hpp"
@@ -136,6 +138,26 @@ Metadata metadata_in(const std::string& readable, const std::string& path) {
   return metadata;
 }
 
+// A package is a library, and what its code keeps for a thread (AOTInductor's last error) keeps the whole of it,
+// weights included, in memory until that thread ends. So threads of their own load it and end it: without, each
+// classifier that a long-lived thread makes and destroys leaves one behind.
+template <typename Work>
+auto on_own_thread(const Work& work) {
+  return std::async(std::launch::async, work).get();
+}
+
+using Package = torch::inductor::AOTIModelPackageLoader;
+
+struct PackageEnd {
+  void operator()(Package* package) const noexcept {
+    try {
+      on_own_thread([package] { delete package; });
+    } catch (const std::system_error&) {  // no thread is left
+      delete package;
+    }
+  }
+};
+
 OpenFile open_artifact(const std::string& path) {
   check_file(path);
   return OpenFile(path, {Code::artifact_missing, Code::artifact_invalid, generate_command});
@@ -150,8 +172,8 @@ struct Artifact::Model {
   c10::Device device = c10::kCPU;
   const Route* route = nullptr;
   bool cuda_graph = false;
-  torch::jit::Module module;                                         // TorchScript
-  std::unique_ptr<torch::inductor::AOTIModelPackageLoader> package;  // AOTInductor
+  torch::jit::Module module;                     // TorchScript
+  std::unique_ptr<Package, PackageEnd> package;  // AOTInductor
 
   void load(const std::string& readable, const LoadOptions& options);
   c10::IValue run(const at::Tensor& images);
@@ -190,8 +212,10 @@ void Artifact::Model::load(const std::string& readable, const LoadOptions& optio
   cuda_graph = options.cuda_graph;
   if (route->package) {
     // Alone on CUDA without its bookkeeping for several threads: events and their queries, which no graph can record.
-    package = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
-        readable, "model", cuda && options.instances == 1, options.instances);
+    package.reset(on_own_thread([&] {
+      const c10::InferenceMode guard;
+      return new Package(readable, "model", cuda && options.instances == 1, options.instances);
+    }));
   } else {
     if (route->name == "fused") torch::jit::RegisterLlgaFuseGraph::setEnabled(true);
     module = torch::jit::load(readable, device, /*load_debug_files=*/false);

@@ -5,6 +5,17 @@
 #include "deploybench/utf8.hpp"
 
 namespace deploybench {
+namespace {
+
+// What a file, a library or a command line says may be of any length, and is meant to be read.
+std::string shortened(std::string_view text, std::size_t most) {
+  return text.size() <= most ? std::string(text) : std::string(text.substr(0, most)) + "...";
+}
+
+constexpr std::size_t most_subject = 4096;  // bytes, as of a path
+constexpr std::size_t most_problem = 1024;
+
+}  // namespace
 
 std::string_view code_name(Code code) {
   // In the order of the enum.
@@ -19,7 +30,8 @@ std::string_view code_name(Code code) {
 int exit_status(Code code) { return code == Code::usage ? 2 : 1; }
 
 Error::Error(Code code, std::string_view subject, std::string_view problem, std::string_view remedy)
-    : std::runtime_error(one_line(std::string(subject) + ": " + std::string(problem) + "; " + std::string(remedy))),
+    : std::runtime_error(one_line(shortened(subject, most_subject) + ": " + shortened(problem, most_problem) + "; " +
+                                  shortened(remedy, 2 * most_problem))),
       code_(code) {}
 
 }  // namespace deploybench

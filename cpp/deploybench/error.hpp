@@ -32,7 +32,8 @@ DEPLOYBENCH_EXPORT std::string_view code_name(Code code);
 // 2 for a wrong command line, 1 for everything else.
 int exit_status(Code code);
 
-// what() is "<subject>: <problem>; <remedy>", on one line: a file name or a library's message may hold anything.
+// what() is "<subject>: <problem>; <remedy>", on one line and shortened: a file name or a library's message may hold
+// anything.
 class DEPLOYBENCH_EXPORT Error : public std::runtime_error {
  public:
   Error(Code code, std::string_view subject, std::string_view problem, std::string_view remedy);

@@ -15,6 +15,9 @@ constexpr int most_nesting = 16;
 constexpr std::size_t most_text = 1024;  // bytes of one string
 constexpr std::int64_t most_side = 16384;
 constexpr std::int64_t most_classes = 1'000'000;
+constexpr std::int64_t most_image_values = std::int64_t{1} << 28U;  // 1 GiB, above three channels of 8192x8192
+constexpr std::int64_t most_batch_values = std::int64_t{1} << 31U;  // 8 GiB that the smallest batch takes
+constexpr std::size_t most_cpu_flags = 1024;                        // /proc/cpuinfo has 150
 
 [[noreturn]] void refuse(const std::string& path, const std::string& problem) {
   throw Error(Code::artifact_invalid, path, problem, "make it again with `deploybench generate --models MODEL`");
@@ -94,6 +97,8 @@ std::array<std::int64_t, 4> read_shape(const Fields& fields) {
   std::array<std::int64_t, 4> read{};
   std::ranges::transform(shape, read.begin(),
                          [&](const json& side) { return fields.count_of(side, "input_shape", most_side); });
+  // Each is at most 2^14, so that the product fits.
+  if (read[1] * read[2] * read[3] > most_image_values) fields.bad("input_shape", "an image of at most 2^28 values");
   return read;
 }
 
@@ -147,7 +152,7 @@ std::vector<std::string> read_cpu_flags(const json& built_for, const std::string
   std::vector<std::string> read;
   if (!built_for.contains("cpu_flags")) return read;
   const json& flags = fields.at("cpu_flags");
-  if (!flags.is_array()) fields.bad("cpu_flags", "a list of flags");
+  if (!flags.is_array() || flags.size() > most_cpu_flags) fields.bad("cpu_flags", "a list of at most 1024 flags");
   for (const json& flag : flags) read.push_back(fields.text_of(flag, "cpu_flags"));
   return read;
 }
@@ -166,6 +171,10 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.device = fields.choice("device", {"cpu", "cuda"});
   metadata.input_shape = read_shape(fields);
   metadata.batches = read_batches(fields);
+  const auto [channels, height, width] = metadata.image_shape();
+  if (metadata.batches[0] > most_batch_values / (channels * height * width)) {
+    fields.bad("batches", "of at most 2^31 values at the smallest");
+  }
   metadata.preprocessing = read_preprocessing(fields.at("preprocessing"), path);
   metadata.classes = fields.count_of(fields.at("classes"), "classes", most_classes);
   metadata.labels = read_label_list(fields, metadata.classes);

@@ -25,8 +25,9 @@ struct Metadata {
   std::string precision;  // "fp32", "bf16" or "fp16"; input and output are float32 all the same
   std::string memory_format;                  // "contiguous" or "channels_last"
   std::string device;                         // "cpu" or "cuda"
-  std::array<std::int64_t, 4> input_shape{};  // N, channels, height, width; each 1..16384
-  std::array<std::int64_t, 2> batches{};      // the smallest and the largest N that work; each 1..1048576
+  std::array<std::int64_t, 4> input_shape{};  // N, channels, height, width; each 1..16384, an image <= 2^28 values
+  std::array<std::int64_t, 2> batches{};      // the smallest and the largest N that work; each 1..1048576,
+                                              // the smallest <= 2^31 values
   Preprocessing preprocessing;
   std::int64_t classes = 0;                // 1..1000000
   std::vector<std::string> labels;         // `classes` of them

@@ -67,7 +67,9 @@ TEST(metadata, flags_of_compiled_code_are_texts) {
   CHECK_THROWS(with("built_for", "avx2"), "built_for. is not an object");
   CHECK(with("built_for", {{"gpu", "sm_90"}}).built_for_gpu == "sm_90");
   CHECK_THROWS(with("built_for", {{"gpu", 90}}), "built_for.gpu is not a text");
-  CHECK_THROWS(with("built_for", {{"cpu_flags", "avx2"}}), "built_for.cpu_flags is not a list of flags");
+  CHECK_THROWS(with("built_for", {{"cpu_flags", "avx2"}}), "built_for.cpu_flags is not a list of at most 1024 flags");
+  const json many(1025, "avx2");
+  CHECK_THROWS(with("built_for", {{"cpu_flags", many}}), "built_for.cpu_flags is not a list of at most 1024 flags");
   CHECK_THROWS(with("built_for", {{"cpu_flags", {1}}}), "built_for.cpu_flags is not a text");
 }
 
@@ -102,6 +104,29 @@ TEST(metadata, numbers_out_of_range) {
   CHECK_THROWS(with("input_shape", {1, 3, 8, 16385}), "input_shape is not a whole number from 1 to 16384");
   CHECK_THROWS(with("input_shape", {1, 3, 8, -8}), "input_shape");
   CHECK_THROWS(parse(R"({"schema": 1e999})"), "is not JSON");
+}
+
+// An input that no machine holds must be an error of the file, not one of the allocator.
+TEST(metadata, an_input_is_bounded) {
+  CHECK(with("input_shape", {1, 3, 8192, 8192}).input_shape[2] == 8192);
+  CHECK_THROWS(with("input_shape", {1, 16384, 16384, 16384}), "input_shape is not an image of at most 2^28 values");
+  CHECK_THROWS(with("input_shape", {1, 3, 16384, 16384}), "input_shape is not an image of at most 2^28 values");
+  json large = good();
+  large["input_shape"] = {1, 3, 224, 224};
+  large["batches"] = {4096, 1'048'576};
+  CHECK(parse(large.dump()).batches[0] == 4096);
+  large["batches"] = {1'048'576, 1'048'576};
+  CHECK_THROWS(parse(large.dump()), "batches is not of at most 2^31 values at the smallest");
+}
+
+// Found by fuzzing: a message repeated what it could not read, whatever its length.
+TEST(metadata, an_error_is_short) {
+  try {
+    (void)parse('"' + std::string(1'000'000, 'x'));
+    CHECK(false);
+  } catch (const std::exception& error) {
+    CHECK(std::string(error.what()).size() < 4000);
+  }
 }
 
 TEST(metadata, as_many_labels_as_classes) {

@@ -131,4 +131,17 @@ TEST(options, help_names_every_flag_and_its_default) {
   CHECK(deploybench::infer_help().starts_with("usage: infer ARTIFACT INPUT... [flags]\n"));
 }
 
+// Found by fuzzing: an argument that is no UTF-8 came back in three bytes for each one.
+TEST(options, an_error_is_short) {
+  const std::string argument = "--" + std::string(100'000, '\xff');
+  const std::array<const char*, 1> arguments = {argument.c_str()};
+  deploybench::BenchOptions options;
+  try {
+    deploybench::parse_bench(arguments, options);
+    CHECK(false);
+  } catch (const std::exception& error) {
+    CHECK(std::string(error.what()).size() < 20'000);
+  }
+}
+
 }  // namespace

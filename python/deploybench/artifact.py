@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import lzma
+import math
 import os
 import stat
 import zipfile
@@ -27,6 +28,9 @@ ENTRY = "deploybench.json"
 MAX_METADATA_BYTES = 4 << 20  # 1000 labels take 20 kB; what is larger is not ours
 MAX_LABEL_BYTES = 1024
 MAX_SIDE_PIXELS = 16384
+MAX_IMAGE_VALUES = 1 << 28  # 1 GiB, above three channels of 8192x8192
+MAX_BATCH_VALUES = 1 << 31  # 8 GiB that the smallest batch takes
+MAX_CPU_FLAGS = 1024  # /proc/cpuinfo has 150
 MAX_CLASSES = 1_000_000
 MOST_IMAGES = 1 << 20  # in a batch; the same limit as in cpp/deploybench/metadata
 # What zipfile raises for a file that is no zip, is damaged, encrypted, or packed by a method that it does not know.
@@ -141,11 +145,17 @@ def _range(value: object) -> bool:
     return bool(value[0] <= value[1])
 
 
+def _shape(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 4 or not all(_whole(one, MAX_SIDE_PIXELS) for one in value):
+        return False
+    return math.prod(value[1:]) <= MAX_IMAGE_VALUES
+
+
 def _built_for(value: object) -> bool:
     if not isinstance(value, dict) or not all(_text(value.get(name, "-")) for name in ("gpu", "compiler")):
         return False
     flags = value.get("cpu_flags", [])
-    return isinstance(flags, list) and all(map(_text, flags))
+    return isinstance(flags, list) and len(flags) <= MAX_CPU_FLAGS and all(map(_text, flags))
 
 
 Check = Callable[[Any], bool]
@@ -160,12 +170,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "precision": (lambda value: value in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "memory_format": (lambda value: value in ("contiguous", "channels_last"), "contiguous or channels_last"),
     "device": (lambda value: value in ("cpu", "cuda"), "cpu or cuda"),
-    "input_shape": (
-        lambda value: (
-            isinstance(value, list) and len(value) == 4 and all(_whole(one, MAX_SIDE_PIXELS) for one in value)
-        ),
-        "[N, channels, height, width]",
-    ),
+    "input_shape": (_shape, "[N, channels, height, width] with an image of at most 2^28 values"),
     "batches": (_range, "[smallest, largest] number of images"),
     "classes": (lambda value: _whole(value, MAX_CLASSES), f"a whole number from 1 to {MAX_CLASSES}"),
     "labels": (lambda value: isinstance(value, list) and all(map(_text, value)), "a list of texts"),
@@ -193,6 +198,8 @@ def parse_metadata(path: Path, text: bytes) -> Metadata:
     for name, (check, wanted) in CHECKS.items():
         if name not in fields or not check(fields[name]):
             raise _invalid(path, f"{ENTRY}: {name} is not {wanted}")
+    if fields["batches"][0] * math.prod(fields["input_shape"][1:]) > MAX_BATCH_VALUES:
+        raise _invalid(path, f"{ENTRY}: batches is not of at most 2^31 values at the smallest")
     if len(fields["labels"]) != fields["classes"]:
         raise _invalid(path, f"{ENTRY}: {len(fields['labels'])} labels for {fields['classes']} classes")
     return Metadata(**{name: fields[name] for name in Metadata.__dataclass_fields__})

@@ -4,6 +4,7 @@ without Python. Twin of cpp/deploybench/artifact."""
 from __future__ import annotations
 
 import logging
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # Flags of /proc/cpuinfo that -march=native turns into instructions.
 COMPILED_FLAGS = ("avx", "amx", "fma", "f16c", "bmi", "gfni", "vaes", "vpclmulqdq", "movbe", "abm", "adx")
 PORTABLE_FLAGS = ["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"]  # x86-64-v3
+# With g++'s unique symbols the library of a package would stay in memory, weights included, after its model is gone. Inductor
+# has no option for flags of one's own but this one, whose text goes into the command line as it is.
+UNLOADABLE = "-fno-gnu-unique"
 OPTIONS: dict[str, Any] = {"freezing": True}  # weights are constants: packed for oneDNN, batch norm folded
 
 
@@ -93,9 +97,12 @@ def keep(package: Path, path: Path, metadata: Metadata) -> None:
 
 
 def _options(metadata: Metadata) -> dict[str, Any]:
+    flags = [] if "clang" in metadata.built_for["compiler"] else [UNLOADABLE]  # clang has neither symbols nor flag
     if metadata.built_for["cpu_flags"] == PORTABLE_FLAGS:
-        return {**OPTIONS, "cpp.simdlen": 256, "cpp.march": "x86-64-v3"}
-    return dict(OPTIONS)
+        return {**OPTIONS, "cpp.simdlen": 256, "cpp.march": " ".join(["x86-64-v3", *flags])}
+    if platform.machine() != "x86_64":
+        return dict(OPTIONS)  # Inductor chooses among several
+    return {**OPTIONS, "cpp.march": " ".join(["native", *flags])}
 
 
 def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:

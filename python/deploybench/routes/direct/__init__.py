@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 PORTABLE = ["-march=x86-64-v3"]
 # A process may load several networks, and they must share nothing: the loader would make one of statics of the same name.
 APART = ["-fno-gnu-unique", "-fvisibility=hidden"]
-FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno"]
+FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-gnu-unique"]
 
 
 def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
