@@ -158,9 +158,10 @@ void run(const BenchOptions& options) {
   set_allocator(options.knobs.allocator);
   record.runtime = set_up_runtime(options.threads, options.interop_threads, options.knobs);
   const auto begin = std::chrono::steady_clock::now();
-  Artifact artifact = Artifact::load(
-      options.artifact,
-      {.device = options.device, .route = options.route, .cuda_graph = options.knobs.cuda_graph == "on"});
+  Artifact artifact = Artifact::load(options.artifact, {.device = options.device,
+                                                        .route = options.route,
+                                                        .cuda_graph = options.knobs.cuda_graph == "on",
+                                                        .instances = options.instances});
   record.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   record.artifact_bytes = std::filesystem::file_size(options.artifact);
   record.metadata = artifact.metadata();
