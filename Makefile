@@ -45,9 +45,9 @@ tests:       ## test both languages
 lint:        ## check style and types of both languages
 	$(SESSION) lint
 clean:       ## remove what was built and generated, keep the environments, LibTorch and results
-	rm -rf cpp/build cpp/build-sanitize cpp/build-threads artifacts dist
+	rm -rf cpp/build* artifacts dist
 distclean:   ## remove all that make and nox made, but not results
-	rm -rf cpp/build cpp/build-sanitize cpp/build-threads artifacts dist vendor .nox
+	rm -rf cpp/build* artifacts dist vendor .nox
 
 $(OWN_NOX):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON): is older than Python 3.11; install one and type: make PYTHON=python3.12" >&2; exit 1; }

@@ -265,6 +265,19 @@ def zipped(**entries: bytes) -> Callable[[Path], bytes]:
     return make
 
 
+def with_entry(name: str) -> Callable[[Path], bytes]:
+    """The sound artifact with one more entry, below its own root."""
+
+    def make(good: Path) -> bytes:
+        made = io.BytesIO(patched(good))
+        with zipfile.ZipFile(made, "a") as archive:
+            root = archive.namelist()[0].partition("/")[0]
+            archive.writestr(f"{root}/{name}", b"hello")
+        return made.getvalue()
+
+    return make
+
+
 class Lambda(torch.nn.Module):
     """A function as a module, to be traced."""
 

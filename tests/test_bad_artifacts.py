@@ -30,6 +30,7 @@ from bad_input import (
     refused,
     torchscript,
     tree,
+    with_entry,
     zipped,
 )
 from conftest import native, one_line_error
@@ -59,6 +60,8 @@ ARTIFACTS: list[tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = [
     ("an empty zip", zipped(), ("generate --models",)),
     ("a zip with our metadata alone", zipped(**{"a/extra/deploybench.json": b"{}"}), ("generate --models",)),
     ("TorchScript without our metadata", torchscript(lambda x: x * 2, known=False), ("holds no deploybench.json", "generate --models")),
+    ("an entry that leads out", with_entry("../../evil"), ("leads out of its folder", "do not use it", "generate --models")),
+    ("an entry that leads out, deep", with_entry("data/../../evil"), ("leads out of its folder", "generate --models")),
     ("encrypted", encrypted, ("generate --models",)),
     ("code missing", lambda good: patched(good, drop="sound_module.py"), ("generate --models",)),
     ("data.pkl missing", lambda good: patched(good, drop="data.pkl"), ("generate --models",)),

@@ -68,7 +68,8 @@ def test_hello(installed: Path, artifact: Artifact, tmp_path: Path) -> None:
 
 def test_the_documents_show_the_program_that_is_tested() -> None:
     program = (ROOT / "cpp" / "examples" / "hello" / "main.cpp").read_text(encoding="utf-8")
-    assert f"```cpp\n{program}```" in (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    for page in ("README.md", "docs/library.md"):
+        assert f"```cpp\n{program}```" in (ROOT / page).read_text(encoding="utf-8"), page
 
 
 CHECKS = """

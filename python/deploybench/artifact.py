@@ -93,6 +93,9 @@ def read_metadata(path: Path) -> Metadata:
         return parse_metadata(path, _in_onnx(path))
     try:
         with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():  # LibTorch unpacks a package: one that leads out is no honest one
+                if name.startswith("/") or ".." in name.split("/"):
+                    raise _invalid(path, f"an entry of it leads out of its folder: {name}; do not use it")
             entries = [info for info in archive.infolist() if info.filename.endswith(f"/extra/{ENTRY}")]
             if not entries:
                 raise _invalid(path, f"not made by deploybench: it holds no {ENTRY}")
