@@ -155,14 +155,27 @@ class Stream:
         for number in range(1, count):
             os.link(folder / "00000.png", folder / f"{number:05}.png")
         command = [paths.CPP_BIN / "infer", file, folder, "--json", *flags]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            list(map(str, command)), env=library_paths.cpp_environment(), stdout=pipe, stderr=pipe, text=True
-        )
+        self.errors = folder / "errors.txt"  # a file: the pipe of one could fill up while the other is read
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                list(map(str, command)),
+                env=library_paths.cpp_environment(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        self.out = self.process.stdout
 
     def lines(self, count: int) -> list[dict[str, Any]]:
-        assert self.process.stdout is not None
-        return [json.loads(self.process.stdout.readline()) for _ in range(count)]
+        return [json.loads(self.out.readline()) for _ in range(count)]
+
+    def rest(self) -> str:
+        """What comes until its end."""
+        with self.out:
+            text = self.out.read()
+        self.process.wait(60)
+        return text
 
 
 @needs_photos
@@ -173,8 +186,8 @@ def test_a_signal_finishes_what_is_at_hand(number: signal.Signals, artifact: Art
     stream = Stream(artifact("squeezenet1_1"), tmp_path, 20_000)
     first = stream.lines(20)
     stream.process.send_signal(number)
-    rest, errors = stream.process.communicate(timeout=60)
-    assert stream.process.returncode == -number, errors
+    rest = stream.rest()
+    assert stream.process.returncode == -number, stream.errors.read_text()
     shown = first + objects(rest)
     assert 20 <= len(shown) < stream.count
     assert [line["input"] for line in shown] == [f"{tmp_path}/{n:05}.png" for n in range(len(shown))]
@@ -185,14 +198,11 @@ def test_a_signal_finishes_what_is_at_hand(number: signal.Signals, artifact: Art
 def test_a_closed_pipe_ends_it(artifact: Artifact, tmp_path: Path) -> None:
     stream = Stream(artifact("squeezenet1_1"), tmp_path, 20_000)
     stream.lines(3)
-    assert stream.process.stdout is not None
-    stream.process.stdout.close()
+    stream.out.close()
     begin = time.monotonic()
     assert stream.process.wait(60) == 1
     assert time.monotonic() - begin < 30
-    assert stream.process.stderr is not None
-    with stream.process.stderr as said:
-        errors = said.read().splitlines()
+    errors = stream.errors.read_text().splitlines()
     assert errors[-1].startswith("error: standard output: Broken pipe")
 
 
@@ -201,12 +211,11 @@ def test_a_photo_that_vanishes(artifact: Artifact, tmp_path: Path) -> None:
     stream = Stream(artifact("squeezenet1_1"), tmp_path, 3000)
     stream.lines(1)
     (tmp_path / "02999.png").unlink()
-    rest, errors = stream.process.communicate(timeout=120)
-    shown = objects(rest)
+    shown = objects(stream.rest())
     assert stream.process.returncode == 1
     assert len(shown) == 2999, "all others are answered"
     assert shown[-1]["error"]["code"] == "input_missing"
-    assert "02999.png: no such file" in errors
+    assert "02999.png: no such file" in stream.errors.read_text()
 
 
 def test_an_artifact_that_is_replaced_while_it_loads(artifact: Artifact, tmp_path: Path) -> None:

@@ -89,6 +89,31 @@ void measure_crew(const BenchOptions& options, const Artifact& loaded, const std
   output.assign(instances[0]->artifact.output().begin(), instances[0]->artifact.output().end());
 }
 
+// What all instances see of their outputs, where images arrive by themselves.
+struct Seen {
+  std::size_t classes;
+  std::mutex mutex;
+  OutputWatch watch;
+  std::atomic<bool> answered;
+};
+
+Pool::Call answering(const Artifact& loaded, const BenchOptions& options, Seen& seen) {
+  set_up_thread(options.threads, options.knobs);
+  return [instance = std::make_shared<Artifact>(loaded.another()), &seen](std::span<const float> images) {
+    instance->feed(images);
+    instance->call();
+    const std::span<const float> logits = instance->output();
+    {
+      const std::scoped_lock lock(seen.mutex);
+      for (std::size_t at = 0; at < logits.size(); at += seen.classes) {
+        seen.watch.see(logits.subspan(at, seen.classes));
+      }
+    }
+    if (!seen.answered.exchange(true)) print("answered\n");
+    return std::vector<float>(logits.begin(), logits.end());
+  };
+}
+
 // Images that arrive by themselves: the first of the input, each on its own.
 void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const std::vector<float>& input,
                       Record& record, std::vector<float>& output) {
@@ -97,30 +122,13 @@ void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const
   const auto image =
       std::make_shared<const std::vector<float>>(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(values));
   const auto [least, most] = record.metadata.batches;
-  PoolOptions pooled{.instances = options.instances,
-                     .queue = std::size_t{1} << 24U,  // of pointers to one image
-                     .least_batch = static_cast<std::size_t>(least),
-                     .most_batch = static_cast<std::size_t>(std::clamp(record.batch_size, least, most)),
-                     .most_delay = std::chrono::microseconds(options.batch_delay_us)};
-  std::mutex mutex;
-  OutputWatch watch;
-  std::atomic<bool> answered = options.limits.turn == 0;
-  Pool pool(pooled, values, [&](std::size_t) -> Pool::Call {
-    set_up_thread(options.threads, options.knobs);
-    const auto instance = std::make_shared<Artifact>(loaded.another());
-    return [&, instance](std::span<const float> images) {
-      instance->feed(images);
-      instance->call();
-      const std::span<const float> logits = instance->output();
-      const auto classes = static_cast<std::size_t>(record.metadata.classes);
-      {
-        const std::scoped_lock lock(mutex);
-        for (std::size_t at = 0; at < logits.size(); at += classes) watch.see(logits.subspan(at, classes));
-      }
-      if (!answered.exchange(true)) print("answered\n");
-      return std::vector<float>(logits.begin(), logits.end());
-    };
-  });
+  const PoolOptions pooled{.instances = options.instances,
+                           .queue = std::size_t{1} << 24U,  // of pointers to one image
+                           .least_batch = static_cast<std::size_t>(least),
+                           .most_batch = static_cast<std::size_t>(std::clamp(record.batch_size, least, most)),
+                           .most_delay = std::chrono::microseconds(options.batch_delay_us)};
+  Seen seen{static_cast<std::size_t>(record.metadata.classes), {}, {}, options.limits.turn == 0};
+  Pool pool(pooled, values, [&](std::size_t) { return answering(loaded, options, seen); });
   Measurement& measured = record.measurement;
   const std::int64_t warmup = 3 * std::max<std::int64_t>(1, options.warmup);
   const Burst warm = burst(pool, image, std::vector<double>(static_cast<std::size_t>(warmup) * options.instances));
@@ -129,8 +137,8 @@ void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const
   LoadLimits load = options.load;
   load.seed = options.seed.value_or(0);
   measure_load(pool, image, load, measured);
-  measured.output_drift = watch.drift();
-  measured.output_finite = watch.finite();
+  measured.output_drift = seen.watch.drift();
+  measured.output_finite = seen.watch.finite();
   pool.submit(image, [&output](std::span<const float> logits, const std::exception_ptr&) {
     output.assign(logits.begin(), logits.end());
   });

@@ -75,7 +75,7 @@ void Crew::call_on(const Call& call, std::vector<CallTime>& times) {
   for (bool counted = false;;) {
     times.push_back(call());
     const std::scoped_lock lock(mutex_);
-    if (!counted && static_cast<std::int64_t>(times.size()) >= least_) {
+    if (!counted && std::cmp_greater_equal(times.size(), least_)) {
       counted = true;
       if (behind_ > 0) --behind_;
     }

@@ -29,6 +29,7 @@ std::uint64_t splitmix64(std::uint64_t& state) {
 }
 
 void keep(const Burst& turn, double rate, Measurement& result) {
+  if (!result.turn_rates) result.turn_rates.emplace();
   result.run_seconds.insert(result.run_seconds.end(), turn.latencies.begin(), turn.latencies.end());
   result.turn_calls.push_back(static_cast<std::int64_t>(turn.latencies.size()));
   result.turn_seconds.push_back(turn.seconds);
@@ -72,7 +73,6 @@ Burst burst(Pool& pool, const Pool::Image& image, const std::vector<double>& arr
 }
 
 void measure_load(Pool& pool, const Pool::Image& image, const LoadLimits& limits, Measurement& result) {
-  result.turn_rates.emplace();
   if (limits.rate > 0) {
     keep(burst(pool, image, poisson_arrivals(limits.rate, limits.seconds, limits.seed)), limits.rate, result);
     return;

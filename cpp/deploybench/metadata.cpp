@@ -15,9 +15,9 @@ constexpr int most_nesting = 16;
 constexpr std::size_t most_text = 1024;  // bytes of one string
 constexpr std::int64_t most_side = 16384;
 constexpr std::int64_t most_classes = 1'000'000;
-constexpr std::int64_t most_image_values = std::int64_t{1} << 28U;  // 1 GiB, above three channels of 8192x8192
-constexpr std::int64_t most_batch_values = std::int64_t{1} << 31U;  // 8 GiB that the smallest batch takes
-constexpr std::size_t most_cpu_flags = 1024;                        // /proc/cpuinfo has 150
+constexpr std::int64_t most_image_values = 268'435'456;    // 2^28, 1 GiB, above three channels of 8192x8192
+constexpr std::int64_t most_batch_values = 2'147'483'648;  // 2^31, 8 GiB that the smallest batch takes
+constexpr std::size_t most_cpu_flags = 1024;               // /proc/cpuinfo has 150
 
 [[noreturn]] void refuse(const std::string& path, const std::string& problem) {
   throw Error(Code::artifact_invalid, path, problem, "make it again with `deploybench generate --models MODEL`");

@@ -56,6 +56,17 @@ Group knobs_group(Knobs& knobs) {
             knobs.cuda_graph)}};
 }
 
+Group load_group(BenchOptions& o) {
+  return {"images that arrive by themselves",
+          {{"--rate", "R", "images a second, in the mean of a Poisson process; times are from arrival to answer",
+            "none", into_seconds(o.load.rate, false)},
+           {"--latency-bound", "S", "search the highest rate at which 99 of 100 answers take at most so long", "none",
+            into_seconds(o.load.latency_bound, false)},
+           {"--load-seconds", "S", "images arrive for so long in each turn", "2", into_seconds(o.load.seconds, false)},
+           {"--batch-delay", "US", "an instance waits so many microseconds until --batch-size images are there", "0",
+            into_count(o.batch_delay_us, 0, most_delay_us)}}};
+}
+
 // One row a flag; docs/measuring.md gives the reasons behind the defaults.
 CommandLine bench_line(BenchOptions& o) {
   Group what = {
@@ -83,15 +94,6 @@ CommandLine bench_line(BenchOptions& o) {
         into_seconds(o.limits.max_seconds, false)},
        {"--turn", "N", "pause after every N timed calls until standard input gives a line", "never",
         into_count(o.limits.turn, 0, most_calls)}}};
-  Group load = {
-      "images that arrive by themselves",
-      {{"--rate", "R", "images a second, in the mean of a Poisson process; times are from arrival to answer", "none",
-        into_seconds(o.load.rate, false)},
-       {"--latency-bound", "S", "search the highest rate at which 99 of 100 answers take at most so long", "none",
-        into_seconds(o.load.latency_bound, false)},
-       {"--load-seconds", "S", "images arrive for so long in each turn", "2", into_seconds(o.load.seconds, false)},
-       {"--batch-delay", "US", "an instance waits so many microseconds until --batch-size images are there", "0",
-        into_count(o.batch_delay_us, 0, most_delay_us)}}};
   return {"bench",
           "Runs an artifact many times and prints how long each call took. Twin of `python -m deploybench worker`.",
           {},
@@ -99,7 +101,7 @@ CommandLine bench_line(BenchOptions& o) {
            std::move(where),
            knobs_group(o.knobs),
            std::move(how_long),
-           std::move(load),
+           load_group(o),
            {"general",
             {strict_flag(o.strict),
              {"--json", "", "print the record as one line of JSON", "", into_switch(o.json)},

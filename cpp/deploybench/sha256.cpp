@@ -79,12 +79,12 @@ std::string Sha256::digest() {
   const std::uint64_t bits = 8 * bytes_;
   std::vector<std::byte> padding = {std::byte{0x80}};
   while ((bytes_ + padding.size()) % rest_.size() != 56) padding.push_back(std::byte{0});
-  for (int shift = 56; shift >= 0; shift -= 8) padding.push_back(static_cast<std::byte>(bits >> shift));
+  for (unsigned byte = 8; byte-- > 0;) padding.push_back(static_cast<std::byte>(bits >> 8 * byte));
   update(padding);
   constexpr std::string_view digits = "0123456789abcdef";
   std::string text;
   for (const std::uint32_t word : state_) {
-    for (int shift = 28; shift >= 0; shift -= 4) text += digits[word >> shift & 0xFU];
+    for (unsigned digit = 8; digit-- > 0;) text += digits[word >> 4 * digit & 0xFU];
   }
   return text;
 }

@@ -7,6 +7,7 @@
 #include <exception>
 #include <filesystem>
 #include <future>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string_view>
@@ -140,14 +141,10 @@ std::vector<std::string> photo_files(std::span<const std::string> inputs) {
 
 void stream(std::span<const std::string> photos, std::size_t readers, const Submit& submit,
             const std::function<void(const Answer&)>& show, const std::atomic<bool>& stop) {
-  constexpr std::size_t ahead =
-      64;  // photos that are begun before an earlier one is shown; their tensors wait elsewhere
+  constexpr std::size_t ahead = 64;  // photos that are begun before an earlier one is shown
   Ring ring(ahead, photos.size());
   std::vector<std::jthread> threads;  // joined when this ends, also by an exception
-  struct Closer {
-    Ring& ring;
-    ~Closer() { ring.close(); }
-  } const closer{ring};  // before they are joined
+  const std::unique_ptr<Ring, void (*)(Ring*)> closer(&ring, [](Ring* open) { open->close(); });  // before that
   for (std::size_t i = 0; i < std::min(readers, photos.size()); ++i) {
     threads.emplace_back([photos, &submit, &ring] { read_photos(photos, submit, ring); });
   }

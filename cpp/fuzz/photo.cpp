@@ -79,7 +79,11 @@ void prepare(const Photo& photo, std::uint8_t first, std::uint8_t second) {
     demand(std::ranges::all_of(values, [](float value) { return std::isfinite(value); }), "finite");
   }
   const auto filter = how.bicubic ? deploybench::Filter::bicubic : deploybench::Filter::bilinear;
-  check_pixels(deploybench::resized(photo, 1 + first % 64, 1 + second % 64, filter));
+  const std::int64_t height = 1 + first % 64;
+  const std::int64_t width = 1 + second % 64;
+  const std::int64_t top = second % height;
+  const std::int64_t left = first % width;
+  check_pixels(deploybench::resized(photo, height, width, filter, {top, left, height - top, width - left}));
 }
 
 }  // namespace

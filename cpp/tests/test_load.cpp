@@ -25,7 +25,7 @@ Pool::Call sleeping(std::size_t /*instance*/) {
   };
 }
 
-const auto image = std::make_shared<const std::vector<float>>(1);
+Pool::Image image() { return std::make_shared<const std::vector<float>>(1); }
 
 // By an implementation of its own, in NumPy's 64-bit numbers.
 TEST(load, arrivals_are_the_same_in_both_languages) {
@@ -40,7 +40,7 @@ TEST(load, arrivals_are_a_poisson_process) {
   const std::vector<double> arrivals = poisson_arrivals(1000, 10, 1);
   std::vector<double> gaps(arrivals.size());
   std::adjacent_difference(arrivals.begin(), arrivals.end(), gaps.begin());
-  const double n = static_cast<double>(gaps.size());
+  const auto n = static_cast<double>(gaps.size());
   const double mean = std::accumulate(gaps.begin(), gaps.end(), 0.0) / n;
   double squares = 0;
   for (const double gap : gaps) squares += (gap - mean) * (gap - mean);
@@ -50,14 +50,14 @@ TEST(load, arrivals_are_a_poisson_process) {
 
 TEST(load, who_comes_late_has_waited) {
   Pool pool({.instances = 1, .queue = 100}, 1, sleeping);
-  const auto result = burst(pool, image, std::vector<double>(10));  // all at once: the last waits for the others
+  const auto result = burst(pool, image(), std::vector<double>(10));  // all at once: the last waits for the others
   CHECK(result.latencies[9] >= 0.020 && result.latencies[0] < result.latencies[9] && result.seconds >= 0.020);
   CHECK_THROWS(
       [] {
         Pool failing({.instances = 1, .queue = 100}, 1, [](std::size_t) -> Pool::Call {
           return [](std::span<const float>) -> std::vector<float> { throw std::runtime_error("broke"); };
         });
-        return burst(failing, image, std::vector<double>(10));
+        return burst(failing, image(), std::vector<double>(10));
       }(),
       "broke");
 }
@@ -65,7 +65,7 @@ TEST(load, who_comes_late_has_waited) {
 TEST(load, a_rate_that_is_given) {
   Pool pool({.instances = 1, .queue = 1000}, 1, sleeping);
   Measurement result;
-  measure_load(pool, image, {.rate = 200, .seconds = 0.2, .seed = 3}, result);
+  measure_load(pool, image(), {.rate = 200, .seconds = 0.2, .seed = 3}, result);
   CHECK(result.turn_rates == std::vector<double>{200} && result.turn_calls.size() == 1);
   CHECK(result.run_seconds.size() == static_cast<std::size_t>(result.turn_calls[0]));
 }
@@ -75,13 +75,16 @@ TEST(load, a_rate_that_is_given) {
 TEST(load, the_search_follows_the_bound) {
   Pool pool({.instances = 1, .queue = 100'000}, 1, sleeping);
   Measurement strict;
-  measure_load(pool, image, {.latency_bound = 0.001, .seconds = 0.1}, strict);
+  measure_load(pool, image(), {.latency_bound = 0.001, .seconds = 0.1}, strict);
   Measurement lax;
-  measure_load(pool, image, {.latency_bound = 60, .seconds = 0.1}, lax);
-  CHECK(strict.turn_rates->size() == 8 && lax.turn_rates->size() == 8);
-  const double most = strict.turn_rates->front();
+  measure_load(pool, image(), {.latency_bound = 60, .seconds = 0.1}, lax);
+  const std::vector<double> at_strict = strict.turn_rates.value_or(std::vector<double>());
+  const std::vector<double> at_lax = lax.turn_rates.value_or(std::vector<double>());
+  CHECK(at_strict.size() == 8 && at_lax.size() == 8);
+  if (at_strict.empty() || at_lax.empty()) return;
+  const double most = at_strict.front();
   CHECK(most > 50 && most < 500);
-  CHECK(strict.turn_rates->back() < most / 100 && lax.turn_rates->back() > 0.99 * lax.turn_rates->front());
+  CHECK(at_strict.back() < most / 100 && at_lax.back() > 0.99 * at_lax.front());
 }
 
 }  // namespace

@@ -86,7 +86,8 @@ TEST(photo, bicubic_overshoots_and_is_cut_at_the_ends) {
 // Every part is that of the whole, at borders too, larger and smaller, and where only one side changes.
 TEST(photo, a_part_of_a_resized_photo) {
   Photo photo{37, 29, {}};
-  for (std::int64_t i = 0; i < 37 * 29 * 3; ++i) photo.pixels.push_back(static_cast<std::uint8_t>(i * i % 251));
+  for (std::int64_t i = 0; i < std::int64_t{37} * 29 * 3; ++i)
+    photo.pixels.push_back(static_cast<std::uint8_t>(i * i % 251));
   for (const auto& [height, width] : std::vector<std::pair<std::int64_t, std::int64_t>>{
            {11, 9}, {37, 9}, {11, 29}, {37, 29}, {80, 70}, {1, 1}, {37, 70}}) {
     for (const Filter filter : {Filter::bilinear, Filter::bicubic}) {

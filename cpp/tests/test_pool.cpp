@@ -14,7 +14,6 @@
 namespace {
 
 using deploybench::Pool;
-using deploybench::PoolOptions;
 using namespace std::chrono_literals;
 
 // The answer to an image of two numbers is their sum and the batch it went with.
@@ -22,7 +21,7 @@ std::vector<float> sums(std::span<const float> images) {
   std::vector<float> answers;
   for (std::size_t at = 0; at < images.size(); at += 2) {
     answers.push_back(images[at] + images[at + 1]);
-    answers.push_back(static_cast<float>(images.size() / 2));
+    answers.push_back(static_cast<float>(images.size()) / 2);
   }
   return answers;
 }
@@ -57,6 +56,7 @@ class Gate {
 TEST(pool, each_image_gets_its_own_answer) {
   Pool pool({.instances = 3, .most_batch = 4}, 2, adding);
   std::vector<std::future<std::vector<float>>> answers;
+  answers.reserve(500);
   for (int i = 0; i < 500; ++i) answers.push_back(submit(pool, {static_cast<float>(i), 0.5F}));
   for (int i = 0; i < 500; ++i) CHECK(answers[static_cast<std::size_t>(i)].get()[0] == static_cast<float>(i) + 0.5F);
 }
@@ -66,6 +66,7 @@ TEST(pool, from_many_threads) {
   std::atomic<int> right = 0;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&pool, &right, t] {
         for (int i = 0; i < 100; ++i) {
@@ -87,10 +88,12 @@ TEST(pool, waiting_images_go_together) {
     };
   });
   std::vector<std::future<std::vector<float>>> answers;
+  answers.reserve(8);
   for (int i = 0; i < 8; ++i) answers.push_back(submit(pool, {0, 0}));
   gate.open();
   // The first one or more are taken before the others come; those that waited go by threes.
   std::vector<float> sizes;
+  sizes.reserve(8);
   for (auto& answer : answers) sizes.push_back(answer.get()[1]);
   CHECK(std::ranges::count(sizes, 3.0F) >= 3 && std::ranges::max(sizes) == 3.0F);
 }

@@ -10,10 +10,11 @@ namespace {
 
 using deploybench::softmax;
 
-const std::vector<std::string> labels = {"tench", "Siberian husky", "100% wool", "d", "e"};
+std::vector<std::string> labels() { return {"tench", "Siberian husky", "100% wool", "d", "e"}; }
 
 deploybench::Predictions top_predictions(const std::vector<float>& logits, std::size_t k) {
-  return deploybench::top_predictions(logits, std::span(labels).first(logits.size()), k);
+  const std::vector<std::string> names = labels();
+  return deploybench::top_predictions(logits, std::span(names).first(logits.size()), k);
 }
 
 bool near(double a, double b) { return std::abs(a - b) < 1e-7; }
@@ -46,7 +47,8 @@ TEST(predictions, of_one_class_only) {
 }
 
 TEST(predictions, lines_as_people_read_them) {
-  const deploybench::Predictions predictions = {{1, 0.495249, labels[1]}, {0, 0.00004, labels[0]}, {2, 1.0, labels[2]}};
+  const deploybench::Predictions predictions = {
+      {1, 0.495249, "Siberian husky"}, {0, 0.00004, "tench"}, {2, 1.0, "100% wool"}};
   CHECK(prediction_lines(predictions) == "49.52% Siberian husky\n0.00% tench\n100.00% 100% wool\n");
 }
 

@@ -24,6 +24,7 @@ using namespace std::chrono_literals;
 
 std::vector<std::string> numbers(int count) {
   std::vector<std::string> names;
+  names.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) names.push_back(std::to_string(i));
   return names;
 }
