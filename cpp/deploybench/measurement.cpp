@@ -79,7 +79,7 @@ Measurement measure(const std::function<CallTime()>& call, const std::function<s
   return result;
 }
 
-Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits,
+Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits, const std::function<void()>& warmed,
                     const std::function<void()>& await_turn) {
   Measurement result;
   Warmup state = warmup_state(result.warmup_seconds, warmup);
@@ -89,6 +89,7 @@ Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits,
   }
   result.warmup_steady = state == Warmup::steady;
 
+  warmed();
   std::int64_t least = 0;  // calls of each instance so far
   double sum = 0.0;
   while (!timing_done(least, sum, limits)) {

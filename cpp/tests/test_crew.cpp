@@ -75,9 +75,11 @@ TEST(crew, a_call_that_throws_ends_the_turn) {
 TEST(crew, its_turns_are_measured_together) {
   Crew crew(2, sleeping);
   int waited = 0;
-  const auto result = deploybench::measure(crew, 0, {.runs = 6, .min_seconds = 0, .max_seconds = 60, .turn = 3},
-                                           [&waited] { ++waited; });
-  CHECK(waited == 2 && result.turn_calls.size() == 2 && result.turn_seconds.size() == 2);
+  int warmed = 0;
+  const auto result = deploybench::measure(
+      crew, 0, {.runs = 6, .min_seconds = 0, .max_seconds = 60, .turn = 3}, [&] { warmed += waited == 0 ? 1 : 2; },
+      [&waited] { ++waited; });
+  CHECK(warmed == 1 && waited == 2 && result.turn_calls.size() == 2 && result.turn_seconds.size() == 2);
   CHECK(result.turn_calls[0] >= 6 && result.settle_seconds.size() == 2 && !result.turn_rates);
   CHECK(static_cast<std::int64_t>(result.run_seconds.size()) == result.turn_calls[0] + result.turn_calls[1]);
 }

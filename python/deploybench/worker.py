@@ -201,6 +201,7 @@ def measure_arrivals(
     pool = load.Pool(args.instances, instance, most_batch, args.batch_delay / 1e6)
     _, latencies = load.burst(pool, [0.0] * 3 * max(1, args.warmup) * args.instances)
     measured.warmup = latencies[:1]
+    measured.first, measured.finite, measured.drift = None, True, 0.0  # of what counts
     if args.turn:
         measurement.await_turn()
     load.measure_load(pool, LoadLimits(args.rate, args.latency_bound, args.load_seconds, args.seed), measured)
