@@ -108,6 +108,14 @@ def test_the_highest_rate_that_keeps_the_bound() -> None:
     assert stats.highest_rate({**run, "turn_rates": [5.0, 1.0, 1.0]}, None) == (5.0, [0.01, 0.02])
 
 
+def test_what_a_call_takes() -> None:
+    """Two turns of two calls by hand: of one instance each call counts, of two the turn's time by its calls."""
+    run = {"run_seconds": [1.0, 3.0, 5.0, 9.0], "turn_calls": [2, 2], "turn_seconds": [3.0, 8.0], "turn_rates": None}
+    assert stats.times_of_calls({**run, "instances": 1}) == [1.0, 3.0, 5.0, 9.0]
+    assert stats.times_of_turns({**run, "instances": 1}) == [2.0, 7.0]
+    assert stats.times_of_calls({**run, "instances": 2}) == stats.times_of_turns({**run, "instances": 2}) == [1.5, 4.0]
+
+
 def test_a_crew_passes_problems_on() -> None:
     def broken(number: int) -> int:
         raise ValueError("broke")

@@ -43,6 +43,13 @@ PoolOptions pool_options(const ClassifierOptions& options, const Metadata& metad
   return pool;
 }
 
+std::vector<Predictions> all_of(std::vector<std::future<Predictions>>& answers) {
+  std::vector<Predictions> all;
+  all.reserve(answers.size());
+  for (std::future<Predictions>& answer : answers) all.push_back(answer.get());
+  return all;
+}
+
 std::size_t image_values(const Metadata& metadata) {
   const auto [channels, height, width] = metadata.image_shape();
   return static_cast<std::size_t>(channels * height * width);
@@ -156,10 +163,7 @@ std::vector<Predictions> Classifier::classify(std::span<const float> images) {
     const std::span<const float> image = images.subspan(at, one);
     answers.push_back(submit({image.begin(), image.end()}));
   }
-  std::vector<Predictions> all;
-  all.reserve(answers.size());
-  for (std::future<Predictions>& answer : answers) all.push_back(answer.get());
-  return all;
+  return all_of(answers);
 }
 
 Predictions Classifier::classify(const std::string& photo) { return submit(prepare(photo)).get(); }
@@ -170,10 +174,7 @@ std::vector<Predictions> Classifier::classify(std::span<const std::string> photo
   std::vector<std::future<Predictions>> answers;
   answers.reserve(photos.size());
   for (const std::string& photo : photos) answers.push_back(submit(prepare(photo)));
-  std::vector<Predictions> all;
-  all.reserve(answers.size());
-  for (std::future<Predictions>& answer : answers) all.push_back(answer.get());
-  return all;
+  return all_of(answers);
 }
 
 std::vector<float> Classifier::prepare(const std::string& photo) const {

@@ -48,7 +48,7 @@ def lines(sound: dict[tuple[str, str], list[dict[str, Any]]]) -> list[Line]:
 
 
 def _median_ms(runs: list[dict[str, Any]]) -> float:
-    return 1e3 * float(statistics.median(second for run in runs for second in stats.times_of_turns(run)))
+    return 1e3 * float(statistics.median(second for run in runs for second in stats.times_of_calls(run)))
 
 
 def _best(sound: dict[tuple[str, str], list[dict[str, Any]]], model: str, names: list[str]) -> str:

@@ -179,7 +179,7 @@ def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.R
 
 def throughput(runs: list[record.Record]) -> float:
     """Images a second."""
-    return float(runs[0]["batch_size"] / statistics.median(time for run in runs for time in stats.times_of_turns(run)))
+    return float(runs[0]["batch_size"] / statistics.median(time for run in runs for time in stats.times_of_calls(run)))
 
 
 def arriving(results: dict[str, Any]) -> bool:
@@ -264,7 +264,7 @@ def sound_runs(results: dict[str, Any]) -> dict[tuple[str, str], list[record.Rec
 
 def peers_table(results: dict[str, Any], style: Any = "simple") -> str:
     """The best C++ runner of each model and precision against the best peer; empty where there are no such pairs."""
-    lines = panel.lines(sound_runs(results))
+    lines = [] if arriving(results) else panel.lines(sound_runs(results))
     if not lines:
         return ""
     rows = [

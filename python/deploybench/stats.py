@@ -70,12 +70,21 @@ def medians_of_turns(seconds: Sequence[float], turns: Sequence[int]) -> list[flo
     return medians
 
 
+def _together(run: dict[str, Any]) -> list[float] | None:
+    """Of instances that call at the same time, each turn's time by its calls, the inverse of the throughput; None: of one."""
+    if run.get("instances", 1) == 1 or run.get("turn_rates"):
+        return None
+    return [seconds / calls for seconds, calls in zip(run["turn_seconds"], run["turn_calls"], strict=True)]
+
+
 def times_of_turns(run: dict[str, Any]) -> list[float]:
-    """What a call takes in each turn of a run: the median; of several instances together, the turn's time by its calls, the
-    inverse of the throughput."""
-    if run.get("instances", 1) > 1 and not run.get("turn_rates"):
-        return [seconds / calls for seconds, calls in zip(run["turn_seconds"], run["turn_calls"], strict=True)]
-    return medians_of_turns(run["run_seconds"], run["turn_calls"])
+    """What a call takes in each turn of a run: the median, or of several instances what it takes of the whole."""
+    return _together(run) or medians_of_turns(run["run_seconds"], run["turn_calls"])
+
+
+def times_of_calls(run: dict[str, Any]) -> list[float]:
+    """What each call takes, or of several instances what one takes of the whole, turn by turn."""
+    return _together(run) or list(run["run_seconds"])
 
 
 def highest_rate(run: dict[str, Any], bound: float | None) -> tuple[float, list[float]] | None:
