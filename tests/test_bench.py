@@ -144,7 +144,7 @@ def test_the_best_of_ours_against_the_best_peer() -> None:
     ]
     runs += [a_run("cpp/aoti", n, [0.001] * 3, "a", **wrong) for n in range(3)]
     runs += [a_run("python/eager", n, [0.001] * 3, "a") for n in range(3)]  # neither C++ nor a peer
-    lines = report.peers_table({"runs": runs}).splitlines()
+    lines = report.peers_table({"config": {}, "runs": runs}).splitlines()
     assert [line.split() for line in lines if line.startswith(("a ", "b "))] == [
         ["a", "fp32", "fused", "100.0", "openvino", "200.0", "0.50", "0.50-0.50"],
         ["b", "fp32", "script", "400.0", "onnxruntime", "200.0", "2.00", "2.00-2.00"],
