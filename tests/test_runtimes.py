@@ -127,6 +127,11 @@ def test_parity_sees_a_difference() -> None:
     assert parity.compare(logits, logits + 0.01 * scale * noise, "bf16", "cpu").ok
     assert parity.compare(logits, logits + 0.10 * scale * noise, "bf16", "cpu").reason
     assert parity.compare(logits, -logits, "bf16", "cpu").reason == "another top 1 than eager's"
+    near = numpy.array([[8.5, 8.42, *[2.0] * 40]], numpy.float32)  # 0.48 and 0.44
+    tied, turned = near.copy(), near.copy()
+    tied[0, :2], turned[0, :2] = 8.5, (8.42, 8.5)
+    assert parity.compare(near[:, ::-1], tied[:, ::-1], "bf16", "cpu").ok, "equal ones stand by their index"
+    assert parity.compare(near, turned, "bf16", "cpu").reason == "another top 1 than eager's"
 
 
 @pytest.mark.parametrize(("flags", "checked"), [

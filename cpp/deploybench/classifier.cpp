@@ -126,7 +126,11 @@ struct Classifier::State {
 Classifier::Classifier(const std::string& artifact, const ClassifierOptions& options)
     : state_(std::make_unique<State>(artifact, options)) {}
 Classifier::Classifier(Classifier&&) noexcept = default;
-Classifier::~Classifier() = default;
+Classifier::~Classifier() {
+  if (!state_) return;  // moved from
+  state_.reset();
+  return_free_memory();
+}
 
 std::future<Predictions> Classifier::submit(std::vector<float> image) {
   const State& state = *state_;

@@ -64,6 +64,12 @@ void set_allocator(const std::string& allocator) {
 #endif
 }
 
+void return_free_memory() {
+#ifdef __GLIBC__
+  (void)malloc_trim(0);
+#endif
+}
+
 void bind_threads(char* const* argv) {
   if (std::getenv("OMP_PROC_BIND") != nullptr) return;
   (void)setenv("OMP_PROC_BIND", "true", 1);

@@ -20,6 +20,10 @@ std::vector<std::string> cpu_flags();
 // mapped; "huge": so, and torch asks for pages of 2 MB; "system": glibc's own way, which returns large blocks at once.
 void set_allocator(const std::string& allocator);
 
+// Gives the pages of freed memory back to the system. glibc keeps those of each arena, and threads that come and go
+// leave theirs in many: 500 classifiers of SqueezeNet, one after the other, left 138 to 167 MiB instead of 114 to 152.
+void return_free_memory();
+
 // Keeps each OpenMP thread on a core of its own. OpenMP reads that from the environment before main() begins, so the
 // program starts once more with it set; call it first in main().
 void bind_threads(char* const* argv);

@@ -41,7 +41,7 @@ class Parity:
     reason: str  # empty when ok
     max_probability_difference: float
     max_logit_difference: float  # over the largest |logit| of the reference
-    top5_equal: bool  # same classes in the same order; classes closer than the tolerance may change places
+    top5_equal: bool  # same classes in the same order; equal classes may change places
     top1_equal: bool  # the same for the first alone
     cosine: float  # of the logits with eager's, the least over the images
 
@@ -76,10 +76,8 @@ def compare(reference: numpy.ndarray, candidate: numpy.ndarray, precision: str, 
     probability = float(abs(expected - found).max())
     logits = float(abs(reference - candidate).max() / max(abs(reference).max(), 1e-30))
     cosine = _cosine(reference, candidate)
-    top5, top1 = (
-        _same_order(expected, top_k(reference, k), top_k(candidate, k), min(tolerance.probability, SLACK))
-        for k in (5, 1)
-    )
+    slack = min(tolerance.probability, SLACK)
+    top5, top1 = (_same_order(expected, found, top_k(reference, k), top_k(candidate, k), slack) for k in (5, 1))
     reason = ""
     if not (top5 if tolerance.top == 5 else top1):
         reason = f"another top {tolerance.top} than eager's"
@@ -102,7 +100,12 @@ def _failed(reason: str) -> Parity:
     return Parity(False, reason, 1.0, 1.0, False, False, 0.0)
 
 
-def _same_order(expected: numpy.ndarray, ours: numpy.ndarray, theirs: numpy.ndarray, slack: float) -> bool:
-    """Whether at each rank stands the same class, or one that eager itself holds equal within `slack`."""
-    gap = abs(numpy.take_along_axis(expected, ours, 1) - numpy.take_along_axis(expected, theirs, 1))
-    return bool((gap <= 2 * slack).all())
+def _same_order(
+    expected: numpy.ndarray, found: numpy.ndarray, ours: numpy.ndarray, theirs: numpy.ndarray, slack: float
+) -> bool:
+    """Whether at each rank stands the same class, or one that eager holds equal within `slack`, or one that the candidate
+    itself holds equal: at bf16, logits near 8 are 0.06 apart, and 0.279 against 0.257 may both become 0.254."""
+    (eager_ours, eager_theirs), (ours_found, theirs_found) = (
+        [numpy.take_along_axis(values, ranks, 1) for ranks in (ours, theirs)] for values in (expected, found)
+    )
+    return bool(((abs(eager_ours - eager_theirs) <= 2 * slack) | (ours_found == theirs_found)).all())
