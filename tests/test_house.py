@@ -18,7 +18,8 @@ GROUND = {
     "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "paths", "record", "stats",
     "target", "variants", "wheel",
 }  # fmt: skip
-VERBS = {"__main__", "cli", *(module for module, _, _ in cli.VERBS.values())} - {"libtorch"}
+# `search` is what two verbs share of how they measure, by `bench`.
+VERBS = {"__main__", "cli", "search", *(module for module, _, _ in cli.VERBS.values())} - {"libtorch"}
 MIDDLE = {file.stem for file in PACKAGE.glob("*.py")} - GROUND - VERBS
 HEAVY = {"torch", "torchvision"}
 

@@ -166,7 +166,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """A new results file, its whole configuration inside."""
+    """A new results file."""
+    results = configure(args)
+    path = record.new_results_path(args.results)
+    record.save(path, results)
+    return path, results
+
+
+def configure(args: argparse.Namespace) -> dict[str, Any]:
+    """Results that have no runs yet, the whole configuration inside."""
     device = options.resolve_device(args.device) if args.device != "cpu" else "cpu"
     runners = (
         named_runners(args.runners, device)
@@ -204,16 +212,13 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
     }
-    path = record.new_results_path(args.results)
-    results = {
+    return {
         "schema": record.SCHEMA,
         "complete": False,
         "environment": record.environment(),
         "config": config,
         "runs": [],
     }
-    record.save(path, results)
-    return path, results
 
 
 def _crew(args: argparse.Namespace) -> tuple[int, int]:

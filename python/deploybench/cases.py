@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +32,12 @@ class Case:
     input: Path
 
 
-def prepare(model: Model, config: dict[str, Any]) -> Case:
+def prepare(model: Model, config: dict[str, Any], seconds: float | None = None) -> Case:
     """Makes what the runners lack: the artifact of each route, by `deploybench generate`, and the tensor file.
 
-    A route that cannot be made is an error in the case, not the end of it.
+    A route that cannot be made, or not in so many seconds, is an error in the case, not the end of it.
     """
+    deadline = time.monotonic() + seconds if seconds is not None else math.inf
     device, folder = config["device"], Path(config["artifacts"])
     chosen = [routes.runner(name) for name in config["runners"]]
     wanted = list(dict.fromkeys((one.route, one.precision) for one in chosen))
@@ -45,7 +48,7 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
     for precision in dict.fromkeys(precision for _, precision in wanted):
         rows = [row for row, its in wanted if its == precision]
         try:  # one built model for all routes
-            _verb([*command, "--precisions", precision, *_flags(rows, config)])
+            _verb([*command, "--precisions", precision, *_flags(rows, config)], deadline)
         except DeploybenchError as first:
             # Which of them; what went well is up to date and takes no time. A kind once, though several routes run it.
             kinds = {row.kind.name: row for row in rows}
@@ -54,7 +57,7 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
                 continue
             for row in kinds.values():
                 try:
-                    _verb([*command, "--precisions", precision, *_flags([row], config)])
+                    _verb([*command, "--precisions", precision, *_flags([row], config)], deadline)
                 except DeploybenchError as error:
                     errors[row.kind.name, precision] = error
     for row, precision in wanted:
@@ -84,10 +87,13 @@ def _tensor(photo: Path, made: Path) -> Path:
     return tensor
 
 
-def _verb(arguments: list[str]) -> None:
-    """Runs another verb in its own process, quietly. Raises its last error line."""
+def _verb(arguments: list[str], deadline: float = math.inf) -> None:
+    """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises its last error line."""
     command = [sys.executable, "-m", "deploybench", *arguments]
-    done = _captured(command, library_paths.python_environment())
+    try:
+        done = _captured(command, library_paths.python_environment(), deadline)
+    except subprocess.TimeoutExpired as error:
+        raise DeploybenchError("unsupported", "its file was not made within the budget") from error
     if done.returncode in INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
@@ -97,13 +103,16 @@ def _verb(arguments: list[str]) -> None:
         raise DeploybenchError(code, errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}")
 
 
-def _captured(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _captured(
+    command: list[str], environment: dict[str, str], deadline: float = math.inf
+) -> subprocess.CompletedProcess[str]:
     """As subprocess.run, which kills an interrupted child after 0.25 s: too soon to remove its half-made artifact."""
     pipe = subprocess.PIPE
+    left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
         try:
-            out, err = process.communicate()
-        except KeyboardInterrupt:
+            out, err = process.communicate(timeout=left)
+        except (KeyboardInterrupt, subprocess.TimeoutExpired):
             process.send_signal(signal.SIGINT)  # where it was this process alone that was told
             try:
                 process.wait(CLEANING_SECONDS)

@@ -28,6 +28,8 @@ VERBS = {
     "infer": ("infer", True, "the top classes of photos or of a tensor file"),
     "bench": ("bench", False, "compare runtimes and routes: alternate workers, one table"),
     "bundle": ("bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
+    "advise": ("advise", False, "which way to deploy a model on this machine, by measuring"),
+    "migrate": ("migrate", False, "what changes from TorchScript to AOTInductor, by trying it"),
     "report": ("report", False, "show a results file again"),
     "matrix": ("matrix", False, "load, run and compare every model by every route in both languages"),
     "worker": ("worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),

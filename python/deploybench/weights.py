@@ -135,21 +135,36 @@ def build(model: Model, source: Source, crop: int) -> tuple[nn.Module, str]:
         module = models.construct(model, crop, models.default_weights(model))
         return models.finish(model, module), digest
     module = models.construct(model, crop)
-    if source.file:
+    if source.file and not is_torchscript(source.file):
         load(source.file, module, model.deviation.rename)
         return models.finish(model, module), sha256(source.file)
     module = models.finish(model, module)
+    if source.file:
+        load(source.file, module)
+        return module, sha256(source.file)
     example = torch.randn(1, 3, crop, crop, generator=torch.Generator().manual_seed(SEED))
     return module, randomise(module, example, SEED)
 
 
+def is_torchscript(file: Path) -> bool:
+    """Whether it is an archive with TorchScript's code, whose weights are those of the module that was finished."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def load(file: Path, module: nn.Module, rename: tuple[str, str] = ("", "")) -> None:
-    """Puts the state_dict in `file` into `module`. Raises artifact_invalid where it is none, or does not fit."""
+    """Puts the state_dict in `file`, a checkpoint or TorchScript, into `module`. Raises artifact_invalid where there is none
+    that fits."""
     import torch
 
     try:
-        # mapped where the format allows: one copy of the weights in memory instead of two
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        if is_torchscript(file):
+            state: Any = torch.jit.load(str(file), map_location="cpu").state_dict()
+        else:  # mapped where the format allows: one copy of the weights in memory instead of two
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # torch raises half a dozen kinds for files that are no checkpoint
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise DeploybenchError(

@@ -1,0 +1,204 @@
+"""`deploybench advise MODEL`: which way to deploy it on this machine, by measuring the ways there are within a budget of time.
+
+Imports no torch; what it measures it leaves as results files, which `report` shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import tempfile
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tabulate
+
+from deploybench import (
+    artifact,
+    deployment,
+    models,
+    options,
+    panel,
+    paths,
+    record,
+    report,
+    routes,
+    search,
+    selection,
+)
+from deploybench.errors import DeploybenchError
+from deploybench.models import Model
+from deploybench.paths import shown
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+LEAST_BUDGET = 10.0  # seconds: torch alone takes 3 to start
+LATENCY, THROUGHPUT, START, SIZE = "best latency", "best throughput", "fastest start", "smallest"
+
+
+def budget(text: str) -> float:
+    """argparse type: 90s, 2m, 1h or plain seconds."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
+    seconds = float(found[1]) * UNITS[found[2] or "s"] if found else 0.0
+    if not LEAST_BUDGET <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a time from {LEAST_BUDGET:g}s to 24h, such as 2m")
+    return seconds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a name of `deploybench list`, or package.module:factory")
+    add("--budget", type=budget, default=budget("2m"), metavar="TIME", help="such as 90s, 2m, 1h (default 2m)")
+    options.add_weights(parser)
+    options.add_device(parser)
+    options.add_artifacts(parser)
+    options.add_own_model(parser)
+    group = parser.add_argument_group("what the answers must keep to")
+    group.add_argument("--require", choices=["cpp"], help="cpp: leave out what runs in Python only")
+    group.add_argument("--max-p99", type=options.some_seconds, metavar="S", help="99 of 100 calls take at most so long")
+    group.add_argument("--max-size", type=options.positive, metavar="MB", help="of the artifact, in 10^6 bytes")
+    group = parser.add_argument_group("results")
+    group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")
+    group.add_argument("--json", action="store_true", help="the answers as one JSON object")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best at one thing."""
+
+    what: str
+    runner: str
+    settings: str
+    figure: str
+    value: float  # seconds, images a second, or bytes
+    accuracy: str
+    artifact: str
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the answers, what was left out, and the commands."""
+    model = models.find(args.model)
+    device = options.resolve_device(args.device)
+    precisions = tuple(one for one in routes.PRECISIONS if device == "cuda" or one != "fp16")
+    names = search.candidates(device, precisions, args.require == "cpp")
+    making = _making(args, device)
+    with tempfile.TemporaryDirectory(prefix="deploybench-advise-") as scratch:
+        looking = search.Search(model, [*making, "--results", str(args.results)], args.budget, Path(scratch))
+        looking.make(names)
+        found = [name for name in names if name not in looking.tried]
+        first, single = looking.measure(found, search.LATENCY)
+        files = [first]
+        kept = {name: single[name] for name in fitting(single, args, looking.tried)}
+        many: selection.Runs = {}
+        if device == "cpu" and options.usable_cpus() > 1 and looking.spent() < 1:
+            near = selection.near(kept, search.SPREAD)
+            second, many = looking.measure(near, 1.0, "--target", "throughput")
+            files.append(second)
+    answers = _answers(model, args.artifacts, device, kept, many)
+    how = {one.runner: deployment.commands(one.runner, one.artifact, making) for one in answers}
+    if args.json:
+        said = [{**asdict(one), "commands": how[one.runner]} for one in answers]
+        about = {"model": model.name, "environment": record.environment(), "answers": said}
+        print(json.dumps({**about, "left_out": looking.tried, "results": [shown(file) for file in files]}))
+    else:
+        print(_text(model, device, answers, how, looking.tried))
+        print(f"\nmeasured: {', '.join(shown(file) for file in files)}")
+    return 0
+
+
+def _making(args: argparse.Namespace, device: str) -> list[str]:
+    """The flags that say what to make and where, those left out that mean what goes without saying."""
+    flags = {"--models": args.model, "--device": device, "--weights": args.weights, "--artifacts": args.artifacts}
+    usual = {"--device": "cpu", "--weights": "auto", "--artifacts": paths.ARTIFACTS}
+    flags |= {f"--{name}": getattr(args, name) for name in ("labels", "resize", "crop", "interpolation")}
+    flags |= {f"--{name}": ",".join(map(repr, value)) for name in ("mean", "std") if (value := getattr(args, name))}
+    said = {name: value for name, value in flags.items() if value is not None and value != usual.get(name)}
+    return [part for name, value in said.items() for part in (name, str(value))]
+
+
+def fitting(measured: selection.Runs, args: argparse.Namespace, left_out: dict[str, str]) -> list[str]:
+    """Of the sound ones, those within the limits. Raises `unsupported` where there is none."""
+    if not measured:
+        why = next(iter(left_out.values()), "no route runs here")
+        raise DeploybenchError("runtime", f"{args.model}: nothing could be measured: {why}")
+    most = args.max_size * 1e6 if args.max_size else math.inf
+    within = {
+        name: (selection.p99_seconds(runs) <= (args.max_p99 or math.inf), runs[0]["artifact_bytes"] <= most)
+        for name, runs in measured.items()
+    }
+    if fitting := [name for name, kept in within.items() if all(kept)]:
+        return fitting
+    p99 = min(selection.p99_seconds(runs) for runs in measured.values())
+    size = min(runs[0]["artifact_bytes"] for runs in measured.values())
+    what = f"the least p99 is {p99:.4g} s, the smallest artifact has {size / 1e6:.1f} MB"
+    raise DeploybenchError(
+        "unsupported", f"{args.model}: nothing keeps to --max-p99 and --max-size here: {what}; allow more"
+    )
+
+
+def _answers(model: Model, folder: Path, device: str, single: selection.Runs, many: selection.Runs) -> list[Answer]:
+    """The best of each kind."""
+
+    def answer(what: str, runs: selection.Runs, value: Callable[[str], float], text: Callable[[str], str]) -> Answer:
+        name = selection.best(runs, (lambda one: -value(one)) if what == THROUGHPUT else value)
+        assert name is not None
+        one = routes.runner(name)
+        file = artifact.path_for(folder, model.name, one.route.kind.name, one.precision, device, one.route.kind.suffix)
+        return Answer(what, name, _settings(runs[name][0]), text(name), value(name), _accuracy(runs[name]), shown(file))
+
+    def latency(name: str) -> str:
+        milliseconds = (1e3 * figure(single[name]) for figure in (selection.seconds, selection.p99_seconds))
+        return "{} ms, p99 {} ms".format(*(report.digits(one, 3) for one in milliseconds))
+
+    def shipped(name: str) -> float:
+        return float(single[name][0]["artifact_bytes"] + deployment.library_bytes(name))
+
+    rates = {name: selection.images_per_second(runs) for name, runs in single.items()}
+    faster = {name: runs for name, runs in many.items() if selection.images_per_second(runs) > rates[name]}
+    busy = single | faster  # several instances where they give more than one does
+    return [
+        answer(LATENCY, single, lambda name: selection.seconds(single[name]), latency),
+        answer(
+            THROUGHPUT, busy, lambda name: selection.images_per_second(busy[name]),
+            lambda name: f"{report.digits(selection.images_per_second(busy[name]), 3)} images/s",
+        ),
+        answer(
+            START, single, lambda name: selection.cold_start_seconds(single[name]),
+            lambda name: f"{report.digits(selection.cold_start_seconds(single[name]), 2)} s to an answer",
+        ),
+        answer(
+            SIZE, single, shipped,
+            lambda name: f"{single[name][0]['artifact_bytes'] / 1e6:.1f} + {deployment.library_bytes(name) / 1e6:.0f} MB",
+        ),
+    ]  # fmt: skip
+
+
+def _settings(run: record.Record) -> str:
+    threads = f"{run['threads']} thread{'s' * (run['threads'] != 1)}"
+    return threads if run["instances"] == 1 else f"{run['instances']} x {threads}"
+
+
+def _accuracy(runs: list[record.Record]) -> str:
+    """How far its answers lie from eager's at full precision; the share of right answers needs photos with labels."""
+    if panel.parts(runs[0]["runner"])[2] == "fp32":
+        return "as eager's"
+    return f"cosine {min(run['parity']['cosine'] for run in runs):.4f}"
+
+
+def _text(model: Model, device: str, answers: list[Answer], how: dict[str, list[str]], left_out: dict[str, str]) -> str:
+    """The answers, the commands of each runner among them, and why others are not."""
+    where = record.environment()
+    on = where["gpu"] if device == "cuda" else f"{where['cpu']}, {options.usable_cpus()} CPUs"
+    rows = [[one.what, one.runner, one.figure, one.settings, one.accuracy] for one in answers]
+    lines = [f"{model.name} on {on}", "", tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)]
+    for name, commands in how.items():
+        lines += ["", f"to deploy {name}:", *(f"  {line}" for line in commands)]
+    if left_out:
+        lines += ["", "left out:"]
+        for name, why in left_out.items():
+            lines += textwrap.wrap(f"{name}: {why}", report.WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)

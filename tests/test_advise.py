@@ -1,0 +1,166 @@
+"""Does `advise` name what an exhaustive run would, within its limits, and do the commands that it gives work?"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, native, one_line_error, python
+from deploybench import advise, deployment, models, panel, record, report, routes, search, selection
+
+PANEL = ROOT / "docs" / "results" / "panel-cpu.json"
+
+
+def a_run(runner: str, number: int, seconds: float, cold: float = 1.0, size: int = 1000) -> dict[str, Any]:
+    return {
+        "model": "m", "runner": runner, "round": number, "batch_size": 1, "instances": 1, "run_seconds": [seconds] * 3, "turn_calls": [3],
+        "turn_rates": None, "cold_start_seconds": cold, "artifact_bytes": size,
+    }  # fmt: skip
+
+
+def of_round(run: dict[str, Any], turns: int) -> dict[str, Any]:
+    """The run as a search sees it: its first turns alone."""
+    calls = run["turn_calls"][:turns]
+    return {**run, "turn_calls": calls, "run_seconds": run["run_seconds"][: sum(calls)]}
+
+
+@pytest.mark.parametrize("model", models.PANEL)
+def test_the_choice_is_within_3_percent_of_the_exhaustive_one(model: str) -> None:
+    """Of the panel's measured runs, the search sees two turns a round and of each round only what it asks for; it is
+    held to the medians of all of them."""
+    results = record.load(PANEL)
+    runs = {
+        runner: [run for run in results["runs"] if (run["model"], run["runner"]) == (model, runner)]
+        for runner in results["config"]["runners"]
+        if runner != "python/eager"
+    }
+    sound = {runner: its for runner, its in runs.items() if not report.trouble(its)}
+    seen: dict[str, list[dict[str, Any]]] = {runner: [] for runner in sound}
+    todo = list(sound)
+    for number in range(results["config"]["rounds"]):
+        for runner in todo:
+            seen[runner] += [of_round(run, search.CALLS // 5) for run in sound[runner] if run["round"] == number]
+        todo = selection.undecided(seen, search.CLOSE)
+        if not todo:
+            break
+    chosen = selection.best(seen, lambda name: selection.seconds(seen[name]))
+    assert chosen is not None
+    truth = {name: selection.seconds(its) for name, its in sound.items()}
+    assert truth[chosen] <= 1.03 * min(truth.values()), f"{chosen}, and {min(truth, key=truth.__getitem__)} is best"
+
+
+def test_who_is_measured_again() -> None:
+    """By hand: b is 5 % slower in both rounds and decided; c is 2 % slower, then 2 % faster, and may win."""
+    measured = {
+        "a": [a_run("a", 0, 0.100), a_run("a", 1, 0.100)],
+        "b": [a_run("b", 0, 0.105), a_run("b", 1, 0.105)],
+        "c": [a_run("c", 0, 0.102), a_run("c", 1, 0.098)],
+        "d": [a_run("d", 0, 0.300), a_run("d", 1, 0.300)],
+    }
+    assert selection.near(measured) == ["a", "c", "b"]
+    assert selection.undecided(measured, 0.01) == ["a", "c"]
+    del measured["c"]
+    assert selection.undecided(measured, 0.01) == []
+    once = {name: runs[:1] for name, runs in measured.items()}
+    assert selection.undecided(once, 0.01) == ["a", "b"], "one round has no interval"
+
+
+def test_among_equals_cpp_and_full_precision_win() -> None:
+    names = ["python/openvino", "cpp/direct/fp32", "cpp/direct/bf16"]
+    assert selection.best(names, lambda name: 1.0) == "cpp/direct/bf16"
+    assert selection.best(["python/openvino", "cpp/fused"], lambda name: 1.0) == "cpp/fused"
+    assert selection.best([], lambda name: 1.0) is None
+
+
+def test_candidates_are_every_way_of_cpp_and_the_peers() -> None:
+    both, alone = (search.candidates("cpu", ("fp32", "bf16"), need) for need in (False, True))
+    assert {panel.parts(name)[1] for name in alone} == {
+        row.name for row in routes.ROUTES.values() if "cpp" in row.runtimes
+    } - {"trace"}
+    assert set(both) - set(alone) == {"python/onnxruntime", "python/openvino", "python/openvino/bf16"}
+    order = [panel.parts(step[0])[1:] for step in search.steps(both)]
+    quick = [("eager", "fp32"), ("script", "bf16")]
+    assert order == [*quick, ("direct", "fp32"), ("direct", "bf16"), ("aoti", "fp32"), ("aoti", "bf16")]
+
+
+def test_a_model_is_advised_and_the_commands_work(tmp_path: Path) -> None:
+    """10 s are too few to compile anything, so that the answers are of the quick files, and the rest says why."""
+    places = ("--artifacts", tmp_path / "art", "--results", tmp_path / "results")
+    done = python("advise", "squeezenet1_1", "--budget", "10s", "--weights", "random", "--json", *places)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [one["what"] for one in said["answers"]] == [advise.LATENCY, advise.THROUGHPUT, advise.START, advise.SIZE]
+    assert "within the budget" in said["left_out"]["cpp/aoti/bf16"]
+    results = record.load(Path(said["results"][0]))
+    assert results["complete"]
+    for answer in said["answers"]:
+        runs = [run for run in results["runs"] if run["runner"] == answer["runner"]]
+        assert runs
+        assert not report.trouble(runs)
+    best = said["answers"][0]
+    timed = {
+        one["runner"]: [run for run in results["runs"] if run["runner"] == one["runner"]] for one in results["runs"]
+    }
+    assert best["value"] == min(selection.seconds(runs) for name, runs in timed.items() if name != "python/eager")
+    assert [row["runner"] for row in said["answers"]][3] in {
+        "python/onnxruntime",
+        "cpp/frozen/bf16",
+        "cpp/fused/bf16",
+        "cpp/script/bf16",
+    }
+    make, use, *_ = (shlex.split(line) for line in best["commands"])
+    again = python(*make[1:])
+    assert again.returncode == 0, again.stderr
+    assert "up to date" in again.stdout or "kept" in again.stdout
+    photo = str(ROOT / "data" / "images" / "chelsea.jpg")
+    use = [photo if word == "PHOTO" else word for word in use]
+    ran = python(*use[1:]) if use[0] == "deploybench" else native("infer", *use[1:])
+    assert ran.returncode == 0, ran.stderr
+    shown = python("report", said["results"][0])
+    assert best["runner"] in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (("resnet51",), 2, ("resnet51", "did you mean resnet50")),
+        (("resnet50", "--budget", "1s"), 2, ("10s", "2m")),
+        (("resnet50", "--budget", "2 m"), 2, ("--budget", "2 m")),
+        (("resnet50", "--max-p99", "0"), 2, ("--max-p99",)),
+        (("resnet50", "--max-size", "-1"), 2, ("--max-size",)),
+        (("resnet50", "--require", "rust"), 2, ("rust", "cpp")),
+        (("no_such:factory", "--budget", "10s"), 1, ("no_such",)),
+    ],
+)
+def test_bad_flags(flags: tuple[str, ...], code: int, words: tuple[str, ...], tmp_path: Path) -> None:
+    one_line_error(python("advise", *flags, "--artifacts", tmp_path, "--results", tmp_path), code, *words)
+
+
+def test_limits_that_nothing_keeps_say_what_could_be_had() -> None:
+    """By hand: the p99 of three equal calls is theirs."""
+    import argparse
+
+    from deploybench.errors import DeploybenchError
+
+    measured = {
+        "cpp/a": [a_run("cpp/a", 0, 0.020, size=3_000_000)],
+        "cpp/b": [a_run("cpp/b", 0, 0.010, size=9_000_000)],
+    }
+    args = argparse.Namespace(model="m", max_p99=0.015, max_size=None)
+    assert advise.fitting(measured, args, {}) == ["cpp/b"]
+    args.max_size = 5
+    with pytest.raises(DeploybenchError, match=r"least p99 is 0\.01 s, the smallest artifact has 3\.0 MB"):
+        advise.fitting(measured, args, {})
+    with pytest.raises(DeploybenchError, match="m: nothing could be measured: no disk"):
+        advise.fitting({}, args, {"cpp/a": "no disk"})
+    args.max_p99 = None
+    assert advise.fitting(measured, args, {}) == ["cpp/a"]
+
+
+def test_what_is_shipped_is_counted() -> None:
+    libtorch = ROOT / "vendor" / "libtorch" / "lib" / "libtorch_cpu.so"
+    assert deployment.library_bytes("cpp/script") > libtorch.stat().st_size
+    assert 10e6 < deployment.library_bytes("python/onnxruntime") < 1e9

@@ -1,0 +1,58 @@
+"""Does `migrate` say what changes from TorchScript to AOTInductor, and take the weights of the user's own file?"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from bad_input import Place
+from conftest import one_line_error, python
+from deploybench import artifact, migrate, paths
+
+
+def test_a_torchscript_file_goes_over_with_its_weights(place: Place, tmp_path: Path) -> None:
+    """The package's answer is that of the file: eager with the file's weights is what both are held to."""
+    own = {"PYTHONPATH": f"{paths.ROOT / 'python'}:{place.folder}"}
+    places = ("--artifacts", tmp_path / "art", "--results", tmp_path / "results")
+    done = python("migrate", place.script, *places, "--threads", "1", "--json", env=own)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert (row["script"], row["aoti"]) == ("yes", "yes")
+    package = artifact.read_metadata(Path(row["artifact"]))
+    assert (package.route, package.weights["origin"]) == ("aoti", "file")
+    assert package.built_for["cpu_flags"] == row["needs"]
+    assert row["script_artifact_bytes"] > 0
+    assert row["low"] <= row["times_faster"] <= row["high"]
+    image = torch.zeros(1, 3, 16, 16)
+    made = torch.jit.load(str(next((tmp_path / "art").glob("*.script-*.ts"))))
+    torch.testing.assert_close(made(image), torch.jit.load(str(place.script))(image))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_foreign_file_needs_its_model(place: Place, tmp_path: Path) -> None:
+    foreign = tmp_path / "theirs.ts"
+    module = torch.jit.script(torch.nn.Linear(3, 6))
+    torch.jit.save(module, str(foreign))
+    one_line_error(python("migrate", foreign), 2, "theirs.ts", "--model package.module:factory")
+    done = python("migrate", foreign, "--model", "squeezenet1_1", "--artifacts", tmp_path, "--results", tmp_path)
+    assert done.returncode == 1
+    assert "does not fit the model" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "words"),
+    [("nothing.ts", 1, ("nothing.ts", "no such file")), ("resnet51", 2, ("resnet51",))],
+)
+def test_bad_input(what: str, code: int, words: tuple[str, ...]) -> None:
+    one_line_error(python("migrate", what), code, *words)
+
+
+def test_the_page_is_of_its_table() -> None:
+    """docs/migration.md is never written by hand."""
+    rows = migrate.read()
+    assert migrate.PAGE.read_text(encoding="utf-8") == migrate.page(rows)
+    with migrate.TABLE.open(encoding="utf-8", newline="") as file:
+        assert [row["model"] for row in csv.DictReader(file)] == sorted(rows)
