@@ -20,17 +20,17 @@ from deploybench.errors import DeploybenchError, debugging
 
 # verb: module, whether it imports torch in this process, what it does
 VERBS = {
-    "list": ("listing", False, "the models there are, and which have artifacts"),
+    "list": ("verbs.listing", False, "the models there are, and which have artifacts"),
     "libtorch": ("libtorch", False, "get LibTorch into vendor/libtorch"),
-    "download": ("pretrained", True, "fetch torchvision's weights into torch.hub's cache"),
-    "generate": ("generate", True, "write the deployable file of each model, proven equal to eager"),
-    "preprocess": ("preprocess", True, "turn photos into a tensor file, with the model's own transform"),
-    "infer": ("infer", True, "the top classes of photos or of a tensor file"),
-    "bench": ("bench", False, "compare runtimes and routes: alternate workers, one table"),
-    "bundle": ("bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
-    "report": ("report", False, "show a results file again"),
-    "matrix": ("matrix", False, "load, run and compare every model by every route in both languages"),
-    "worker": ("worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
+    "download": ("verbs.pretrained", True, "fetch torchvision's weights into torch.hub's cache"),
+    "generate": ("verbs.generate", True, "write the deployable file of each model, proven equal to eager"),
+    "preprocess": ("verbs.preprocess", True, "turn photos into a tensor file, with the model's own transform"),
+    "infer": ("verbs.infer", True, "the top classes of photos or of a tensor file"),
+    "bench": ("verbs.bench", False, "compare runtimes and routes: alternate workers, one table"),
+    "bundle": ("verbs.bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
+    "report": ("verbs.report", False, "show a results file again"),
+    "matrix": ("verbs.matrix", False, "load, run and compare every model by every route in both languages"),
+    "worker": ("verbs.worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
 }
 
 

@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, bench, cases, models, options, paths, record, report, rounds, routes
+from deploybench import artifact, cases, models, options, paths, record, rounds, routes
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
+from deploybench.verbs import bench, report
 
 EXPECTED = paths.ROOT / "docs" / "matrix.csv"
 RUNNERS = [runner.name for runner in routes.runners("cpu", ("fp32", "bf16"))]

@@ -13,11 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, report, rounds, routes, weights
+from deploybench import artifact, cases, models, options, paths, record, rounds, routes, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
 from deploybench.rounds import BASELINE, LOAD_FLAGS, WORKER_FLAGS
+from deploybench.verbs import report
 
 CONFIGURED = {
     "models",
