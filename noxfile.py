@@ -123,7 +123,7 @@ def python(session: nox.Session) -> None:
         session,
         "setuptools",
         *PYPROJECT["project"]["dependencies"],
-        *groups("tests", "types", "peers", "bundle", "notebook", "docs"),
+        *groups("nox", "tests", "types", "peers", "bundle", "notebook", "docs"),
         torch=True,
     )
 
