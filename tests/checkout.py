@@ -1,7 +1,7 @@
 """A copy of the repository in which commands of the documents are typed: nothing they write lands in this one.
 
 What takes long is made shorter in the copy, and only in these ways: a small model in the place of resnet50, a round of few
-calls, CMake's build left out (`nox -s tests` has just made it) and no virtual environments (nox --no-venv).
+calls on one CPU, CMake's build left out (`nox -s tests` has just made it) and no virtual environments (nox --no-venv).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Checkout:
             "PATH": f"{self.folder / 'programs'}:{Path(sys.executable).parent}:{environment['PATH']}",
             "PYTHONPATH": str(self.folder / "python"),
             "OMP_NUM_THREADS": "1",
+            "HOME": str(self.folder / "home"),
             **variables,
         }
         for name in ("NO_COLOR", "FORCE_COLOR"):
@@ -54,12 +55,16 @@ class Checkout:
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("Makefile", "noxfile.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"):
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
+    for name in ("Makefile", "noxfile.py"):
+        (folder / name).write_text((ROOT / name).read_text(encoding="utf-8").replace(LARGE, SMALL), encoding="utf-8")
     shutil.copytree(ROOT / "python", folder / "python", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copytree(ROOT / "docs", folder / "docs", copy_function=os.symlink)
     for name in ("data", "cpp", "vendor", "tests"):
         (folder / name).symlink_to(ROOT / name)
+    for verb in folder.glob("python/deploybench/verbs/*.py"):  # the default of --models
+        verb.write_text(verb.read_text(encoding="utf-8").replace(f'"{LARGE}"', f'"{SMALL}"'), encoding="utf-8")
     bench = folder / "python/deploybench/verbs/bench.py"
     text = bench.read_text(encoding="utf-8")
     for constant, value in SHORTER.items():
@@ -71,6 +76,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     program(folder / "programs/deploybench", f'exec {sys.executable} -m deploybench "$@"')
     program(folder / "programs/nox", f'exec {sys.executable} -m nox --no-venv "$@"')
     program(folder / "programs/cmake", "exit 0")
+    options = folder / "python/deploybench/options.py"
+    text, count = re.subn(r"cpus = len\(os.sched_getaffinity\(0\)\)", "cpus = 1", options.read_text(encoding="utf-8"))
+    assert count == 1
+    options.write_text(text, encoding="utf-8")
+    (folder / "home").mkdir()
     (folder / ".nox/python").mkdir(parents=True)
     (folder / ".nox/python/bin").symlink_to(folder / "programs")
     (folder / ".nox/cpp").symlink_to(ROOT / ".nox/cpp")

@@ -140,12 +140,10 @@ FLAGS: dict[str, type] = {
 
 @dataclass(frozen=True, repr=False)
 class BenchResult:
-    """What `bench` measured: the content of a results file."""
+    """What `bench` measured. `file`: the results file; `results`: [all that is in it](record.md#the-results-file)."""
 
     file: Path
-    """The results file, which is never written to again."""
     results: dict[str, Any]
-    """All of it: [the results file](record.md#the-results-file)."""
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -13,10 +13,12 @@ from deploybench import artifact
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """The answer of one call."""
+    """The answer of one call.
+
+    `records`: what `--json` prints, an object a line ([the fields](record.md#json-of-the-verbs)). `text`: what `table()` gives.
+    """
 
     records: list[dict[str, Any]]
-    """What `--json` prints, an object a line: [docs/record.md](record.md#json-of-the-verbs) has the fields."""
     text: str
 
     def table(self) -> str:
