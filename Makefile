@@ -16,8 +16,8 @@ MODEL_FLAGS = --models $(MODELS) --device $(DEVICE) $(if $(ROUTES),--routes $(RO
 LIBTORCH_FLAGS = $(if $(LIBTORCH),--path $(LIBTORCH)) $(if $(VARIANT),--variant $(VARIANT)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help download libtorch build generate preprocess infer bench bundle report tests lint clean distclean
-download libtorch build generate preprocess infer bench bundle report tests lint: | $(NOX)
+.PHONY: help download libtorch build generate preprocess infer bench bundle report docs tests lint clean distclean
+download libtorch build generate preprocess infer bench bundle report docs tests lint: | $(NOX)
 
 help:        ## this list
 	@sed -n 's/^\([a-z]*\): *\(.*\)## \(.*\)/  make \1\t\3/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,8 @@ bundle:      ## make a folder to ship (ARGS="--artifact FILE --tar"): C++ progra
 	$(SESSION) bundle -- $(ARGS)
 report:      ## show the last results again
 	$(SESSION) report -- $(ARGS)
+docs:        ## build the documents as a site, into dist/docs
+	$(SESSION) docs
 tests:       ## test both languages
 	$(SESSION) tests -- $(ARGS)
 lint:        ## check style and types of both languages

@@ -123,7 +123,7 @@ def python(session: nox.Session) -> None:
         session,
         "setuptools",
         *PYPROJECT["project"]["dependencies"],
-        *groups("tests", "types", "peers", "bundle"),
+        *groups("nox", "tests", "types", "peers", "bundle", "notebook", "docs"),
         torch=True,
     )
 
@@ -231,6 +231,13 @@ def report(session: nox.Session) -> None:
 
 
 @job("python", "cpp")
+def docs(session: nox.Session) -> None:
+    """Build the site into dist/docs (open dist/docs/index.html); a broken link fails."""
+    build(session)
+    session.run(program("python", "python"), "docs/site/build.py", str(paths.DIST / "docs"), external=True)
+
+
+@job("python", "cpp")
 def matrix(session: nox.Session) -> None:
     """Every model by every route in both languages, against docs/matrix.csv (-- --update writes it)."""
     build(session)
@@ -262,7 +269,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", "--config", "python/pyproject.toml", ".")
     session.run("ruff", "format", "--config", "python/pyproject.toml", "--check", ".")
     mypy = [program("python", "python"), "-m", "mypy", "--config-file", "python/pyproject.toml"]
-    session.run(*mypy, "python", "tests", external=True)
+    session.run(*mypy, "python", "tests", "docs/site", external=True)
     session.run("clang-format", "--dry-run", "-Werror", *sources)
     session.run("run-clang-tidy.py", "-p", "cpp/build", "-quiet", "-j", str(os.cpu_count()), silent=True)
 
@@ -273,6 +280,6 @@ def lock(session: nox.Session) -> None:
     session.run(
         "python",
         "python/lock.py",
-        *groups("nox", "cpp", "tests", "types", "lint", "peers", "bundle"),
+        *groups("nox", "cpp", "tests", "types", "lint", "peers", "bundle", "notebook", "docs"),
         *PYPROJECT["project"]["dependencies"],
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, native, one_line_error, python
-from deploybench import advise, deployment, models, panel, record, report, routes, search, selection
+from deploybench import deployment, models, panel, record, routes, selection
+from deploybench.verbs import advise, report, search
 
 PANEL = ROOT / "docs" / "results" / "panel-cpu.json"
 

@@ -15,9 +15,10 @@ import numpy
 import pytest
 from bad_input import Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
-from deploybench import bench, library_paths, models, paths, record, report, rounds, tensor_file
+from deploybench import library_paths, models, paths, record, rounds, tensor_file
 from deploybench.cases import Case
 from deploybench.errors import DeploybenchError
+from deploybench.verbs import bench, report
 
 SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import pytest
 from conftest import Artifact, Done, native, python
-from deploybench import bundle, bundle_folder, elf, paths
+from deploybench import bundle_folder, elf, paths
+from deploybench.verbs import bundle
 
 PLACE = "a place/the bundle, moved"
 PROGRAM = f"/{PLACE}/bin/infer"

@@ -18,8 +18,8 @@ import torch
 from conftest import Artifact, native, one_line_error, python
 from deploybench import artifact as artifacts_module
 from deploybench import models, options, paths, weights
-from deploybench.generate import attempt
 from deploybench.job import Job, fingerprint
+from deploybench.verbs.generate import attempt
 from PIL import Image
 
 # torch's DeprecationWarning on TorchScript, which docs/troubleshooting.md explains

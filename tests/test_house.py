@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
@@ -15,12 +14,19 @@ from deploybench import cli, paths
 
 PACKAGE = paths.ROOT / "python" / "deploybench"
 GROUND = {
-    "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "paths", "record", "stats",
-    "target", "variants", "wheel",
+    "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "parser", "paths", "record", "stats",
+    "target", "terminal", "variants", "wheel",
 }  # fmt: skip
-# `search` is what two verbs share of how they measure, by `bench`.
-VERBS = {"__main__", "cli", "search", *(module for module, _, _ in cli.VERBS.values())} - {"libtorch"}
+VERBS = {"__main__", "api", "cli", *(module for module, _, _ in cli.VERBS.values())} - {
+    "libtorch"
+}  # noxfile.py needs libtorch
 MIDDLE = {file.stem for file in PACKAGE.glob("*.py")} - GROUND - VERBS
+
+
+def file_of(module: str) -> Path:
+    return PACKAGE / f"{module.replace('.', '/')}.py"
+
+
 HEAVY = {"torch", "torchvision"}
 
 
@@ -42,15 +48,18 @@ def imports(file: Path, top_only: bool) -> set[str]:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "deploybench":
             found |= {f"deploybench.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "deploybench.verbs":
+            found |= {f"deploybench.verbs.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             parts = node.module.split(".")
-            found.add(".".join(parts[:2]) if parts[0] == "deploybench" else parts[0])
+            ours = parts[: 3 if parts[1:2] == ["verbs"] else 2]
+            found.add(".".join(ours) if parts[0] == "deploybench" else parts[0])
     return found
 
 
 @pytest.mark.parametrize("name", sorted(GROUND))
 def test_the_ground_floor_needs_only_the_standard_library(name: str) -> None:
-    for module in imports(PACKAGE / f"{name}.py", top_only=False):
+    for module in imports(file_of(name), top_only=False):
         own = module.removeprefix("deploybench.")
         if module.startswith("deploybench"):
             assert own in GROUND, f"{name} imports {own}, which lies above it"
@@ -66,7 +75,13 @@ def test_the_middle_floor_imports_no_verb(file: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(VERBS | MIDDLE))
 def test_torch_is_imported_only_inside_functions(name: str) -> None:
-    assert not imports(PACKAGE / f"{name}.py", top_only=True) & HEAVY
+    assert not imports(file_of(name), top_only=True) & HEAVY
+
+
+def test_the_verbs_folder_holds_the_verbs() -> None:
+    """A module beside it would take the name of a function of the Python API: `db.bench` would be the module."""
+    files = {f"verbs.{file.stem}" for file in PACKAGE.glob("verbs/*.py")} - {"verbs.__init__"}
+    assert files == VERBS - {"__main__", "api", "cli"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], *([verb, "--help"] for verb in cli.VERBS)])
@@ -123,11 +138,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_documents_name_only_flags_that_there_are() -> None:
-    flags = {}
-    for verb, (module, _, _) in cli.VERBS.items():
-        parser = cli.Parser()
-        importlib.import_module(f"deploybench.{module}").add_arguments(parser)
-        flags[verb] = set(parser._option_string_actions)
+    flags = {verb: set(parser._option_string_actions) for verb, parser in cli.parser().verbs.items()}
     typed = re.compile(rf"(?:deploybench|nox -s) (?:py_)?({'|'.join(flags)}) ([^`\n]*)")
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
         for verb, line in typed.findall(page.read_text(encoding="utf-8")):

@@ -212,7 +212,8 @@ def test_one_that_is_told_to_ignore_it_does(folder: Path) -> None:
 IGNORING = """
 import os, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from deploybench import cli, listing
+from deploybench import cli
+from deploybench.verbs import listing
 run = listing.run
 listing.run = lambda args: (os.kill(os.getpid(), signal.SIGINT), run(args))[1]
 raise SystemExit(cli.main())

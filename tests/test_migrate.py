@@ -10,7 +10,8 @@ import pytest
 import torch
 from bad_input import Place
 from conftest import one_line_error, python
-from deploybench import artifact, migrate, paths
+from deploybench import artifact, paths
+from deploybench.verbs import migrate
 
 
 def test_a_torchscript_file_goes_over_with_its_weights(place: Place, tmp_path: Path) -> None:

@@ -208,8 +208,9 @@ int main(int argc, char** argv) {
   try {
     deploybench::ignore_closed_pipes();
     deploybench::parse_bench(std::span(argv, static_cast<std::size_t>(argc)).subspan(1), options);
+    deploybench::set_quiet(options.quiet);
     if (options.help) {
-      deploybench::print(deploybench::bench_help());
+      deploybench::print(deploybench::bench_help(deploybench::stdout_takes_colours()));
     } else {
       if (options.knobs.bind == "on") deploybench::bind_threads(argv);
       deploybench::run(options);

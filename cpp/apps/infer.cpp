@@ -112,8 +112,9 @@ int main(int argc, char** argv) {
   try {
     deploybench::ignore_closed_pipes();
     deploybench::parse_infer(std::span(argv, static_cast<std::size_t>(argc)).subspan(1), options);
+    deploybench::set_quiet(options.quiet);
     if (options.help) {
-      deploybench::print(deploybench::infer_help());
+      deploybench::print(deploybench::infer_help(deploybench::stdout_takes_colours()));
     } else {
       status = deploybench::run(options);
     }

@@ -20,6 +20,7 @@ void run(const PreprocessOptions& options) {
   const auto count = static_cast<std::int64_t>(options.photos.size());
   const auto [channels, height, width] = metadata.image_shape();
   write_tensor_file(options.output, values, {count, channels, height, width});
+  if (options.json) return print(written_json(metadata.model, options.output, {count, channels, height, width}));
   print(options.output + ": float32 [" + std::to_string(count) + ", " + std::to_string(channels) + ", " +
         std::to_string(height) + ", " + std::to_string(width) + "]\n");
 }
@@ -32,13 +33,14 @@ int main(int argc, char** argv) {
   try {
     deploybench::ignore_closed_pipes();
     deploybench::parse_preprocess(std::span(argv, static_cast<std::size_t>(argc)).subspan(1), options);
+    deploybench::set_quiet(options.quiet);
     if (options.help) {
-      deploybench::print(deploybench::preprocess_help());
+      deploybench::print(deploybench::preprocess_help(deploybench::stdout_takes_colours()));
     } else {
       deploybench::run(options);
     }
     return 0;
   } catch (...) {
-    return deploybench::report_exception(/*json=*/false, options.artifact);
+    return deploybench::report_exception(options.json, options.artifact);
   }
 }

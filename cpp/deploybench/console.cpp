@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <system_error>
@@ -14,9 +16,28 @@
 namespace deploybench {
 namespace {
 
+constexpr const char* red = "\033[1;31m";
+constexpr const char* yellow = "\033[1;33m";
+
+std::atomic<bool> quietly = false;
+
+bool is_set(const char* variable) {
+  const char* const value = std::getenv(variable);  // NOLINT(concurrency-mt-unsafe): nothing here changes variables
+  return value != nullptr && *value != 0;
+}
+
+bool takes_colours(int descriptor) {
+  if (is_set("NO_COLOR")) return false;
+  if (is_set("FORCE_COLOR")) return true;
+  const char* const terminal = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe)
+  return isatty(descriptor) == 1 && (terminal == nullptr || std::string_view(terminal) != "dumb");
+}
+
 // Nothing can be done about a stderr that is closed.
-void say(std::string_view kind, std::string_view text) {
-  (void)write_all(STDERR_FILENO, std::string(kind) + ": " + one_line(text) + "\n");
+void say(std::string_view kind, std::string_view text, const char* colour = nullptr) {
+  std::string word = std::string(kind) + ":";
+  if (colour != nullptr && takes_colours(STDERR_FILENO)) word = colour + word + "\033[0m";
+  (void)write_all(STDERR_FILENO, word + " " + one_line(text) + "\n");
 }
 
 Error current_error() {
@@ -44,11 +65,17 @@ void print(std::string_view text) {
   }
 }
 
-void warn(std::string_view text) { say("warning", text); }
+bool stdout_takes_colours() { return takes_colours(STDOUT_FILENO); }
 
-void notice(std::string_view text) { say("notice", text); }
+void set_quiet(bool quiet) { quietly = quiet; }
 
-void report(const Error& error) { say("error", error.what()); }
+void warn(std::string_view text) { say("warning", text, yellow); }
+
+void notice(std::string_view text) {
+  if (!quietly) say("notice", text);
+}
+
+void report(const Error& error) { say("error", error.what(), red); }
 
 void await_turn() {
   print("ready\n");
@@ -63,7 +90,7 @@ int report_exception(bool json, const std::string& artifact) noexcept {
   try {
     const Error error = current_error();
     if (json) (void)write_all(STDOUT_FILENO, failure_json(error, artifact) + "\n");
-    say("error", error.what());
+    say("error", error.what(), red);
     return exit_status(error.code());
   } catch (...) {  // only memory so short that not even the message fits
     return 1;

@@ -14,6 +14,13 @@ void ignore_closed_pipes();
 // Writes all of it to stdout or throws Error(output_unwritable): a full disk behind `> file` must not pass for success.
 void print(std::string_view text);
 
+// Whether stdout takes colours: a terminal does. NO_COLOR (no-color.org) forbids them, FORCE_COLOR (force-color.org)
+// wants them in pipes too. Twin of coloured() in python/deploybench/terminal.py.
+bool stdout_takes_colours();
+
+// --quiet: from now on notices are not said. Errors and warnings are.
+void set_quiet(bool quiet);
+
 // `warning: <text>` and `notice: <text>` on stderr.
 void warn(std::string_view text);
 void notice(std::string_view text);

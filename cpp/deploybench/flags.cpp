@@ -175,8 +175,9 @@ void parse(const CommandLine& line, std::span<const char* const> arguments) {
   }
 }
 
-std::string help_text(const CommandLine& line) {
-  std::string text = "usage: " + line.program;
+std::string help_text(const CommandLine& line, bool bold) {
+  const auto heading = [bold](const std::string& words) { return bold ? "\033[1m" + words + "\033[0m" : words; };
+  std::string text = heading("usage:") + " " + line.program;
   for (const Positional& positional : line.positionals) {
     text += " " + positional.name + (positional.several ? "..." : "");
   }
@@ -184,12 +185,13 @@ std::string help_text(const CommandLine& line) {
   if (!line.positionals.empty()) text += "\n";
   for (const Positional& positional : line.positionals) text += entry(positional.name, positional.help);
   for (const Group& group : line.groups) {
-    text += "\n" + group.heading + "\n";
+    text += "\n" + heading(group.heading) + "\n";
     for (const Flag& flag : group.flags) {
       const std::string shown = flag.value_name.empty() ? flag.name : flag.name + " " + flag.value_name;
       text += entry(shown, flag.preset.empty() ? flag.help : flag.help + " (default: " + flag.preset + ")");
     }
   }
+  if (!line.example.empty()) text += "\n" + heading("example") + "\n  " + line.example + "\n";
   return text;
 }
 

@@ -39,6 +39,7 @@ struct CommandLine {
   std::string summary;
   std::vector<Positional> positionals;  // all required
   std::vector<Group> groups;
+  std::string example;  // a command that works, in one line of 78 columns
 };
 
 // Ways to store a value. The target must outlive the parse; every one refuses what is not wholly a value of its kind:
@@ -65,7 +66,7 @@ Store into_switch(Value& target, Value value) {
 // Nothing is demanded here, so that `--help` alone is a whole command line: whoever calls checks what must be there.
 void parse(const CommandLine& line, std::span<const char* const> arguments);
 
-// The text of --help, with a newline at its end.
-std::string help_text(const CommandLine& line);
+// The text of --help, with a newline at its end; on a terminal that takes colours with its headings in bold.
+std::string help_text(const CommandLine& line, bool bold);
 
 }  // namespace deploybench

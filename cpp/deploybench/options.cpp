@@ -31,6 +31,8 @@ Flag strict_flag(bool& strict) {
   return {"--strict", "", "refuse another torch version than the artifact's, not only warn", "", into_switch(strict)};
 }
 
+Flag quiet_flag(bool& quiet) { return {"--quiet", "", "no notices; errors and warnings stay", "", into_switch(quiet)}; }
+
 Flag help_flag(bool& help) { return {"--help", "", "show this", "", into_switch(help)}; }
 
 Group knobs_group(Knobs& knobs) {
@@ -105,7 +107,9 @@ CommandLine bench_line(BenchOptions& o) {
            {"general",
             {strict_flag(o.strict),
              {"--json", "", "print the record as one line of JSON", "", into_switch(o.json)},
-             help_flag(o.help)}}}};
+             quiet_flag(o.quiet),
+             help_flag(o.help)}}},
+          "bench --artifact artifacts/resnet50.script-fp32-cpu.ts --runs 20"};
 }
 
 CommandLine infer_line(InferOptions& o) {
@@ -129,6 +133,7 @@ CommandLine infer_line(InferOptions& o) {
                    {{"--sha256", "DIGITS", "of the artifact: refuse another file before anything of it is read", "",
                      into_text(c.sha256)},
                     strict_flag(c.strict),
+                    quiet_flag(o.quiet),
                     help_flag(o.help)}};
   return {"infer",
           "Classifies photos, folders of photos, or the images of a tensor file, and prints the likeliest classes of "
@@ -136,7 +141,8 @@ CommandLine infer_line(InferOptions& o) {
           {{"ARTIFACT", "file of `deploybench generate`", into_text(o.artifact)},
            {"INPUT", "photos (JPEG, PNG) or folders of them, or one tensor file of `deploybench preprocess`",
             into_texts(o.inputs), /*several=*/true}},
-          {std::move(what), std::move(where), std::move(general)}};
+          {std::move(what), std::move(where), std::move(general)},
+          "infer artifacts/resnet50.script-fp32-cpu.ts data/images --top-k 1"};
 }
 
 CommandLine preprocess_line(PreprocessOptions& o) {
@@ -147,7 +153,10 @@ CommandLine preprocess_line(PreprocessOptions& o) {
        {"PHOTO", "JPEG or PNG; several make a batch", into_texts(o.photos), /*several=*/true}},
       {{"general",
         {{"--output", "FILE", "tensor file, .npy or headerless .dat (required)", "", into_text(o.output)},
-         help_flag(o.help)}}}};
+         {"--json", "", "print what was written as a line of JSON", "", into_switch(o.json)},
+         quiet_flag(o.quiet),
+         help_flag(o.help)}}},
+      "preprocess artifacts/resnet50.script-fp32-cpu.ts cat.jpg --output cat.npy"};
 }
 
 bool is_there(std::span<const char* const> arguments, std::string_view flag) {
@@ -183,25 +192,26 @@ void parse_infer(std::span<const char* const> arguments, InferOptions& options) 
 }
 
 void parse_preprocess(std::span<const char* const> arguments, PreprocessOptions& options) {
+  options.json = is_there(arguments, "--json");
   parse(preprocess_line(options), arguments);
   require(options.help, options.artifact, "ARTIFACT", "preprocess");
   require(options.help, options.photos.empty() ? "" : options.photos.front(), "PHOTO", "preprocess");
   require(options.help, options.output, "--output", "preprocess");
 }
 
-std::string bench_help() {
+std::string bench_help(bool bold) {
   BenchOptions options;
-  return help_text(bench_line(options));
+  return help_text(bench_line(options), bold);
 }
 
-std::string infer_help() {
+std::string infer_help(bool bold) {
   InferOptions options;
-  return help_text(infer_line(options));
+  return help_text(infer_line(options), bold);
 }
 
-std::string preprocess_help() {
+std::string preprocess_help(bool bold) {
   PreprocessOptions options;
-  return help_text(preprocess_line(options));
+  return help_text(preprocess_line(options), bold);
 }
 
 }  // namespace deploybench

@@ -21,6 +21,7 @@ struct BenchOptions {
   std::int64_t threads = 0;  // intra-op; 0 until parsed, then the usable CPUs unless given
   bool strict = false;       // refuse, not only warn, on another torch version than the artifact's
   bool json = false;
+  bool quiet = false;
   bool help = false;
   std::string route;            // how to run it; empty: the first route for this kind of file
   std::string input;            // tensor file; empty: a seeded input
@@ -41,6 +42,7 @@ struct InferOptions {
   std::vector<std::string> inputs;               // photos and folders of photos, or one tensor file
   ClassifierOptions classifier{.instances = 0};  // 0 instances until given: what suits the number of photos
   Format format = Format::text;
+  bool quiet = false;
   bool help = false;
 };
 
@@ -49,6 +51,8 @@ struct PreprocessOptions {
   std::string artifact;             // path as given
   std::vector<std::string> photos;  // in the order of the batch
   std::string output;               // .npy or .dat
+  bool json = false;
+  bool quiet = false;
   bool help = false;
 };
 
@@ -59,8 +63,8 @@ void parse_bench(std::span<const char* const> arguments, BenchOptions& options);
 void parse_infer(std::span<const char* const> arguments, InferOptions& options);
 void parse_preprocess(std::span<const char* const> arguments, PreprocessOptions& options);
 
-std::string bench_help();
-std::string infer_help();
-std::string preprocess_help();
+std::string bench_help(bool bold);
+std::string infer_help(bool bold);
+std::string preprocess_help(bool bold);
 
 }  // namespace deploybench

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "deploybench/error.hpp"
 #include "deploybench/resize.hpp"
@@ -88,6 +90,16 @@ std::vector<float> preprocess(const std::vector<std::string>& photos, const Meta
     values.insert(values.end(), one.begin(), one.end());
   }
   return values;
+}
+
+std::string written_json(const std::string& model, const std::string& file, const std::array<std::int64_t, 4>& shape) {
+  using json = nlohmann::ordered_json;
+  const json line = {{"model", model},
+                     {"file", file},
+                     {"shape", shape},
+                     {"dtype", "float32"},
+                     {"bytes", std::filesystem::file_size(file)}};
+  return line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace deploybench

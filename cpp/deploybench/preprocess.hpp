@@ -2,6 +2,8 @@
 // the same steps, and for the same pixels the same bits.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,5 +26,8 @@ std::vector<float> preprocess(const Photo& photo, const std::string& name, const
 // and of the above.
 std::vector<float> preprocess(const std::vector<std::string>& photos, const Metadata& metadata,
                               const std::string& artifact);
+
+// What was written, as a line of JSON: the keys of `deploybench preprocess --json`.
+std::string written_json(const std::string& model, const std::string& file, const std::array<std::int64_t, 4>& shape);
 
 }  // namespace deploybench

@@ -117,18 +117,19 @@ TEST(options, a_wrong_command_line_exits_with_2) {
 }
 
 TEST(options, help_names_every_flag_and_its_default) {
-  const std::string help = deploybench::bench_help();
+  const std::string help = deploybench::bench_help(false);
   for (const char* const flag :
        {"--artifact FILE", "--input FILE", "--batch-size N", "--device cpu|cuda", "--threads N", "--interop-threads N",
         "--warmup N", "--runs N", "--min-seconds S", "--max-seconds S", "--seed N", "--output FILE", "--strict",
-        "--json", "--help", "(default: 100)"}) {
+        "--json", "--quiet", "--help", "(default: 100)", "\nexample\n  bench --artifact "}) {
     CHECK(help.find(flag) != std::string::npos);
   }
-  for (const std::string& text : {help, deploybench::infer_help(), deploybench::preprocess_help()}) {
+  for (const std::string& text : {help, deploybench::infer_help(false), deploybench::preprocess_help(false)}) {
     std::istringstream lines(text);
     for (std::string one; std::getline(lines, one);) CHECK(one.size() <= 80);
   }
-  CHECK(deploybench::infer_help().starts_with("usage: infer ARTIFACT INPUT... [flags]\n"));
+  CHECK(deploybench::bench_help(true).starts_with("\033[1musage:\033[0m bench [flags]\n"));
+  CHECK(deploybench::infer_help(false).starts_with("usage: infer ARTIFACT INPUT... [flags]\n"));
 }
 
 // Found by fuzzing: an argument that is no UTF-8 came back in three bytes for each one.

@@ -35,7 +35,7 @@ def lines(answer: Answer, format: str, about: dict[str, Any], several: bool) -> 
     """With newlines: text has a line for each class, below the name of the image where there are `several`; JSON one line,
     with what is said `about` the classifier; CSV a line for each class, or one with the error."""
     if format == "json":
-        return json.dumps(_object(answer, about)) + "\n"
+        return json.dumps(record(answer, about)) + "\n"
     if format == "csv":
         return _rows(answer)
     name = f"image {answer.image}" if answer.input.suffix in TENSOR_FILES else str(answer.input)
@@ -45,7 +45,8 @@ def lines(answer: Answer, format: str, about: dict[str, Any], several: bool) -> 
     return text + "".join(f"{row['probability'] * 100:.2f}% {row['label']}\n" for row in answer.predictions)
 
 
-def _object(answer: Answer, about: dict[str, Any]) -> dict[str, Any]:
+def record(answer: Answer, about: dict[str, Any]) -> dict[str, Any]:
+    """The object that is a line of JSON."""
     place = {"input": str(answer.input), "image": answer.image}
     said = {name: about[name] for name in ("model", "artifact")} | place | about
     if answer.problem:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import deploybench
-from deploybench import elf, licenses
+from deploybench import elf, licenses, terminal
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError, first_line
 from deploybench.paths import shown
@@ -83,7 +83,7 @@ def fill(folder: Path, program: Path, file: Path, metadata: Metadata, tools: dic
     glibc, taken = _check_closed(folder, file.name)
     packages, missing = licenses.collect(libraries, libtorch, folder / "licenses")
     if missing:
-        print(f"notice: {', '.join(missing)}: no licence text found; add it to licenses/", file=sys.stderr)
+        terminal.notice(f"notice: {', '.join(missing)}: no licence text found; add it to licenses/")
     about = {
         "schema": SCHEMA, "deploybench_version": deploybench.__version__, "model": metadata.model,
         "route": metadata.route, "precision": metadata.precision, "torch_version": metadata.torch_version,

@@ -2,72 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import functools
 import importlib
 import io
-import json
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Collection
 from types import FrameType
-from typing import NoReturn
 
 import deploybench
-from deploybench import library_paths
+from deploybench import library_paths, record, terminal
 from deploybench.errors import DeploybenchError, debugging
+from deploybench.parser import Help, Parser, add_general
 
 # verb: module, whether it imports torch in this process, what it does
 VERBS = {
-    "list": ("listing", False, "the models there are, and which have artifacts"),
+    "list": ("verbs.listing", False, "the models there are, and which have artifacts"),
     "libtorch": ("libtorch", False, "get LibTorch into vendor/libtorch"),
-    "download": ("pretrained", True, "fetch torchvision's weights into torch.hub's cache"),
-    "generate": ("generate", True, "write the deployable file of each model, proven equal to eager"),
-    "preprocess": ("preprocess", True, "turn photos into a tensor file, with the model's own transform"),
-    "infer": ("infer", True, "the top classes of photos or of a tensor file"),
-    "bench": ("bench", False, "compare runtimes and routes: alternate workers, one table"),
-    "bundle": ("bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
-    "advise": ("advise", False, "which way to deploy a model on this machine, by measuring"),
-    "migrate": ("migrate", False, "what changes from TorchScript to AOTInductor, by trying it"),
-    "report": ("report", False, "show a results file again"),
-    "matrix": ("matrix", False, "load, run and compare every model by every route in both languages"),
-    "worker": ("worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
+    "download": ("verbs.pretrained", True, "fetch torchvision's weights into torch.hub's cache"),
+    "generate": ("verbs.generate", True, "write the deployable file of each model, proven equal to eager"),
+    "preprocess": ("verbs.preprocess", True, "turn photos into a tensor file, with the model's own transform"),
+    "infer": ("verbs.infer", True, "the top classes of photos or of a tensor file"),
+    "bench": ("verbs.bench", False, "compare runtimes and routes: alternate workers, one table"),
+    "bundle": ("verbs.bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
+    "advise": ("verbs.advise", False, "which way to deploy a model on this machine, by measuring"),
+    "migrate": ("verbs.migrate", False, "what changes from TorchScript to AOTInductor, by trying it"),
+    "report": ("verbs.report", False, "show a results file again"),
+    "matrix": ("verbs.matrix", False, "load, run and compare every model by every route in both languages"),
+    "worker": ("verbs.worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
+    "completion": ("verbs.completion", False, "a script that completes verbs, flags and models in your shell"),
 }
 
-
+TEXT_ONLY = {"completion": "it prints a shell script"}  # verbs without --json
 INTERRUPTED_EXIT = 128 + signal.SIGINT  # what a shell says of a program that Ctrl-C ended
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line that end in the next command."""
-
-    def print_help(self, file: object = None) -> None:
-        """To stdout; argparse's own says nothing where that cannot be written."""
-        print(self.format_help(), end="")
-
-    def error(self, message: str) -> NoReturn:
-        """Raises the usage error; the worker, whose reader is a program, prints it as a record too."""
-        error = DeploybenchError("usage", f"{message}; see {self.prog} --help")
-        if "worker" in sys.argv[1:3] and "--json" in sys.argv:
-            from deploybench import record
-
-            print(json.dumps(record.failure("python", None, error.code, str(error))))
-        raise error
-
-
-def parser() -> argparse.ArgumentParser:
-    """Of all verbs; each verb's module adds its own flags when it is the one that was asked for."""
+def parser(asked: Collection[str] = VERBS) -> Parser:
+    """Of all verbs; those that are `asked` for have their flags, which the verb's module adds."""
     about = (deploybench.__doc__ or "").partition("\n")[0]
-    wide = functools.partial(argparse.HelpFormatter, max_help_position=16)  # the verbs' names on the line of their help
+    wide = functools.partial(Help, max_help_position=16)  # the verbs' names on the line of their help
     top = Parser(prog="deploybench", description=about, allow_abbrev=False, formatter_class=wide)
+    top.epilog = "example:\n  deploybench bench --help"
     top.add_argument("--version", action="version", version=f"deploybench {deploybench.__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
+    verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True, prog="deploybench")
     for verb, (module, _, does) in VERBS.items():
-        sub = verbs.add_parser(verb, help=does, description=does, allow_abbrev=False)
-        if verb in sys.argv[1:3]:
-            importlib.import_module(f"deploybench.{module}").add_arguments(sub)
+        about = f"{does[0].upper()}{does[1:]}."
+        sub = verbs.add_parser(
+            verb, help=does, description=about, allow_abbrev=False, add_help=False, formatter_class=Help
+        )
+        if verb in asked:
+            found = importlib.import_module(f"deploybench.{module}")
+            sub.epilog = f"example:\n  deploybench {found.EXAMPLE}"
+            found.add_arguments(sub)
+            add_general(sub, verb not in TEXT_ONLY)
+    top.verbs = verbs.choices
     return top
 
 
@@ -82,7 +74,7 @@ def main() -> int:
         return code
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the leaving
-        print("interrupted", file=sys.stderr)
+        terminal.notice("interrupted")
         return INTERRUPTED_EXIT
     except BrokenPipeError:  # `| head`: not our failure, and nothing more can be said
         _drop_stdout()
@@ -91,7 +83,10 @@ def main() -> int:
         if debugging():
             traceback.print_exc()
         error = _explained(caught)
-        print(f"error: {error}", file=sys.stderr)
+        if "--json" in sys.argv:
+            with contextlib.suppress(OSError):  # a full disk or a closed pipe: the error itself is the news
+                terminal.emit(record.failure("python", error.artifact, error.code, str(error)))
+        terminal.error(error)
         _flush_or_drop()
         return error.exit_code
 
@@ -113,14 +108,24 @@ def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a label or a file name that the terminal cannot show
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        from deploybench.verbs import completion
+
+        return completion.answer(parser)
     try:
-        args = parser().parse_args()
+        args = parser(set(sys.argv[1:3]) & VERBS.keys()).parse_args()
     except SystemExit as stop:  # after --help and --version
         return int(stop.code or 0)
+    terminal.set_quiet(args.quiet)
     module, needs_torch, _ = VERBS[args.verb]
     if needs_torch:
         library_paths.restart_clean()
-    code: int = importlib.import_module(f"deploybench.{module}").run(args)
+    try:
+        code: int = importlib.import_module(f"deploybench.{module}").run(args)
+    except DeploybenchError as error:
+        artifact = getattr(args, "artifact", None)
+        error.artifact = str(artifact) if artifact else None
+        raise
     return code
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploybench import terminal
 from deploybench.errors import DeploybenchError
 
 CHUNK_BYTES = 1 << 18
@@ -164,17 +165,17 @@ class _Progress:
         self.first = done
 
     def __enter__(self) -> _Progress:
-        print(f"downloading {self.name}{f' from {self.first / 1e6:.1f} MB on' if self.first else ''}", file=sys.stderr)
+        terminal.notice(f"downloading {self.name}{f' from {self.first / 1e6:.1f} MB on' if self.first else ''}")
         return self
 
     def add(self, count: int) -> None:
         self.done += count
-        if sys.stderr.isatty() and time.monotonic() - self.drawn >= PROGRESS_SECONDS:
+        if not terminal.quiet() and sys.stderr.isatty() and time.monotonic() - self.drawn >= PROGRESS_SECONDS:
             self.drawn = time.monotonic()
             print(f"\r{self._line()}", end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        print(f"{chr(13) if sys.stderr.isatty() else ''}{self._line()}", file=sys.stderr)
+        terminal.notice(f"{chr(13) if sys.stderr.isatty() else ''}{self._line()}")
 
     def _line(self) -> str:
         rate = (self.done - self.first) / 1e6 / max(time.monotonic() - self.started, 1e-3)

@@ -18,6 +18,8 @@ class DeploybenchError(Exception):
     made for this model or CPU) with 3, every other with 1.
     """
 
+    artifact: str | None = None  # what --artifact named, for the failure record
+
     def __init__(self, code: str, message: str) -> None:
         # One line that no terminal obeys: file names and artifacts may hold line breaks and escape codes.
         line = re.sub(r"\s+", " ", message).strip()

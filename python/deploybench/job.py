@@ -71,6 +71,7 @@ class Outcome:
     bytes: int = 0
     peak_rss_bytes: int = 0  # of the process that made it, so far
     refused: bool = False
+    code: str = "runtime"  # of the error, a word of data/record.schema.json
 
 
 def make(job: Job) -> Outcome:

@@ -78,6 +78,18 @@ def restart_clean() -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)
 
 
+def require_clean() -> None:
+    """For a process that is not ours to start again: raises where `restart_clean` would."""
+    if "torch" not in sys.modules and any(
+        python_environment().get(name) != os.environ.get(name) for name in SEARCHED_BY_LINKER
+    ):
+        raise DeploybenchError(
+            "runtime",
+            "LD_LIBRARY_PATH or LD_PRELOAD: leads to another LibTorch, which Python's torch would take for its own; "
+            "type `unset LD_LIBRARY_PATH LD_PRELOAD` and start Python again",
+        )
+
+
 def _is_torch(library: str) -> bool:
     return TORCH_LIBRARY.match(os.path.basename(library)) is not None
 

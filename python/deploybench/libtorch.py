@@ -7,22 +7,23 @@ cannot drift. Everything is made beside the target, under a lock, and then renam
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import os
 import re
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from deploybench import libtorch_folder, paths, wheel
+from deploybench import libtorch_folder, paths, terminal, wheel
 from deploybench.archive import Archive
 from deploybench.errors import DeploybenchError
 from deploybench.libtorch_folder import Marker
 from deploybench.target import Target
 from deploybench.variants import Choice, choose_variant, resolve_variant
 
+EXAMPLE = "libtorch --variant cpu"
 SOURCES = ("wheel", "zip", "path")
 OFFICIAL = "https://download.pytorch.org/libtorch/{variant}/libtorch-shared-with-deps-{version}.zip"
 ZIP_MEND = "it was thrown away: run it again, or type `deploybench libtorch --source wheel`"
@@ -54,21 +55,23 @@ class Wish:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `deploybench libtorch`."""
-    parser.add_argument("--source", choices=SOURCES, help="where it comes from (default: wheel, or path with --path)")
-    parser.add_argument(
+    what = parser.add_argument_group("which LibTorch")
+    what.add_argument("--source", choices=SOURCES, help="where it comes from (default: wheel, or path with --path)")
+    what.add_argument(
         "--variant",
         default="auto",
         metavar="auto|cpu|cu130|...",
         help="the build (default: auto, by the NVIDIA driver)",
     )
-    parser.add_argument(
+    what.add_argument(
         "--path", metavar="FOLDER", help="use the LibTorch in FOLDER, also the torch folder of a Python package"
     )
-    parser.add_argument("--version", help="torch version (default: the pinned one)")
-    parser.add_argument("--url", help="for zip: the archive, in place of the official one")
-    parser.add_argument("--sha256", help="for wheel and zip: refuse a file with another checksum")
-    parser.add_argument("--out", type=Path, default=paths.LIBTORCH, metavar="FOLDER", help="default: vendor/libtorch")
-    parser.add_argument("--force", action="store_true", help="make it again even when it is up to date")
+    what.add_argument("--version", help="torch version (default: the pinned one)")
+    what.add_argument("--url", help="for zip: the archive, in place of the official one")
+    what.add_argument("--sha256", help="for wheel and zip: refuse a file with another checksum")
+    where = parser.add_argument_group("where to")
+    where.add_argument("--out", type=Path, default=paths.LIBTORCH, metavar="FOLDER", help="default: vendor/libtorch")
+    where.add_argument("--force", action="store_true", help="make it again even when it is up to date")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     try:
         if _is_met(wish, target, args.force) and not target.leftovers():
-            return _say_up_to_date(target)
+            return _say_up_to_date(target, args.json)
         with target.locked():
             target.recover()
             if _is_met(wish, target, args.force):
-                return _say_up_to_date(target)
+                return _say_up_to_date(target, args.json)
             target.refuse_foreign("libtorch", libtorch_folder.read_marker(target.out) is not None)
             marker = _make(wish, target)
     except OSError as error:
@@ -90,8 +93,10 @@ def run(args: argparse.Namespace) -> int:
             f"{error.filename or paths.shown(args.out)}: {error.strerror or error}; free the disk, or choose a folder "
             "that can be written: `deploybench libtorch --out FOLDER`",
         ) from error
+    if args.json:
+        return _emit(target, marker, made=True)
     what, seconds = f"LibTorch {marker.version} {marker.variant}", time.monotonic() - started
-    print(f"{what} is in {paths.shown(target.out)}, from {marker.origin} ({seconds:.1f} s)")
+    terminal.show(f"{what} is in {paths.shown(target.out)}, from {marker.origin} ({seconds:.1f} s)")
     return 0
 
 
@@ -135,10 +140,17 @@ def _is_met(wish: Wish, target: Target, force: bool) -> bool:
     return not force and wish.is_met_by(libtorch_folder.installed(target.out))
 
 
-def _say_up_to_date(target: Target) -> int:
+def _emit(target: Target, marker: Marker, made: bool) -> int:
+    terminal.emit({"folder": str(target.out), "made": made, **dataclasses.asdict(marker)})
+    return 0
+
+
+def _say_up_to_date(target: Target, json: bool) -> int:
     marker = libtorch_folder.read_marker(target.out)
     assert marker is not None
-    print(f"LibTorch {marker.version} {marker.variant} in {paths.shown(target.out)} is up to date")
+    if json:
+        return _emit(target, marker, made=False)
+    terminal.show(f"LibTorch {marker.version} {marker.variant} in {paths.shown(target.out)} is up to date")
     return 0
 
 
@@ -155,7 +167,7 @@ def _make(wish: Wish, target: Target) -> Marker:
 
 def _from_wheel(wish: Wish, target: Target) -> Marker:
     choice = choose_variant(wish.requested)
-    print(f"variant {choice.variant}: {choice.reason}", flush=True)
+    terminal.notice(f"variant {choice.variant}: {choice.reason}")
     target.wheels.mkdir()
     wheels = wheel.download(wish.version, choice, target.wheels)
     torch, variant = wheels[0], wheel.variant(wheels[0])
@@ -166,7 +178,7 @@ def _from_wheel(wish: Wish, target: Target) -> Marker:
                 f"--variant {wish.requested}: pip has only the {variant} build ({torch.name}); "
                 f"type `deploybench libtorch --variant auto` to take it, or `--source zip --variant {wish.requested}`",
             )
-        print(f"variant {variant}: pip has this build only ({torch.name})", flush=True)
+        terminal.notice(f"variant {variant}: pip has this build only ({torch.name})")
     digest = _checked_sha256(torch, wish)
     wheel.lay_out(wheels, target.new)
     return Marker(_checked_version(wish, target.new, torch), variant, "wheel", digest, torch.name, wish.variant)
@@ -176,7 +188,7 @@ def _from_zip(wish: Wish, target: Target) -> Marker:
     # Imported here: http.client and ssl take 60 ms, which the verbs that only print must not pay.
     from deploybench import download
 
-    print(f"variant {wish.variant}: {resolve_variant(wish.requested)[1]}; from {wish.origin}", flush=True)
+    terminal.notice(f"variant {wish.variant}: {resolve_variant(wish.requested)[1]}; from {wish.origin}")
     download.fetch(wish.origin, target.part)
     archive = Archive(target.part, wish.origin.rpartition("/")[2], ZIP_MEND)
     try:
@@ -202,9 +214,7 @@ def _from_path(wish: Wish, target: Target) -> Marker:
         folder, str(folder), "give the folder that holds include, lib and share: `--path FOLDER`"
     )
     if version != libtorch_folder.release(wish.version):
-        print(
-            f"warning: {folder} is LibTorch {version}, and torch {wish.version} is pinned for Python", file=sys.stderr
-        )
+        terminal.warn(f"{folder} is LibTorch {version}, and torch {wish.version} is pinned for Python")
     for part in libtorch_folder.PARTS:
         (target.new / part).symlink_to(folder / part)
     return Marker(version, libtorch_folder.read_variant(folder), "path", None, str(folder), "")

@@ -100,7 +100,7 @@ def side(text: str) -> int:
     return whole(text, 1, MAX_SIDE_PIXELS)
 
 
-def add_models(parser: argparse.ArgumentParser, default: str) -> None:
+def add_models(parser: argparse._ActionsContainer, default: str) -> None:
     """--models, also spelt --model: names, globs, sets, factories."""
     parser.add_argument(
         "--models", "--model", nargs="+", default=[default], metavar="MODEL",
@@ -108,7 +108,10 @@ def add_models(parser: argparse.ArgumentParser, default: str) -> None:
     )  # fmt: skip
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
+WEIGHTS = ("auto", "pretrained", "random")
+
+
+def add_weights(parser: argparse._ActionsContainer) -> None:
     """--weights."""
     parser.add_argument(
         "--weights", default="auto", metavar="auto|pretrained|random|FILE",
@@ -127,7 +130,7 @@ def precisions(text: str) -> list[str]:
     return names
 
 
-def add_precisions(parser: argparse.ArgumentParser) -> None:
+def add_precisions(parser: argparse._ActionsContainer) -> None:
     """--precisions, also spelt --precision: of weights and arithmetic; input and output stay float32."""
     parser.add_argument(
         "--precisions", "--precision", type=precisions, default=["fp32"], metavar="LIST",
@@ -204,12 +207,12 @@ def check_load(args: argparse.Namespace) -> None:
         raise DeploybenchError("usage", "--latency-bound: searches the rate, and --rate gives it; give one of them")
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: argparse._ActionsContainer) -> None:
     """--device."""
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"], help="where to run (default cpu)")
 
 
-def add_artifacts(parser: argparse.ArgumentParser) -> None:
+def add_artifacts(parser: argparse._ActionsContainer) -> None:
     """--artifacts, also spelt --out: the folder of the artifacts."""
     parser.add_argument(
         "--artifacts", "--out", type=Path, default=paths.ARTIFACTS, metavar="FOLDER",

@@ -3,13 +3,12 @@ between two readings of the clock. Twin of cpp/deploybench/artifact and routes."
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploybench import artifact, models, options, record, routes
+from deploybench import artifact, models, options, record, routes, terminal
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError, first_line
 from deploybench.measurement import Call
@@ -49,7 +48,7 @@ def version_warnings(path: Path, metadata: Metadata, strict: bool) -> list[str]:
     )
     if strict:
         raise DeploybenchError("artifact_version", text)
-    print(f"warning: {text}", file=sys.stderr)
+    terminal.warn(text)
     return [text]
 
 

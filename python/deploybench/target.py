@@ -9,12 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploybench import paths
+from deploybench import paths, terminal
 from deploybench.errors import DeploybenchError
 
 
@@ -35,7 +34,7 @@ class Target:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"waiting for another run to end that makes {paths.shown(self.out)}", file=sys.stderr)
+                terminal.notice(f"waiting for another run to end that makes {paths.shown(self.out)}")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

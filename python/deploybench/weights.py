@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from deploybench import models
+from deploybench import models, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 
@@ -109,7 +109,9 @@ def download(url: str) -> Path:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2])
+        torch.hub.download_url_to_file(
+            url, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=not terminal.quiet()
+        )
     except OSError as error:
         _unreachable[host] = str(getattr(error, "reason", error))
         raise

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
+from deploybench import terminal
 from deploybench.archive import Archive
 from deploybench.errors import DeploybenchError
 from deploybench.library_paths import python_environment
@@ -97,6 +98,7 @@ def _pip_download(requirements: list[str], arguments: list[str], folder: Path) -
         "--disable-pip-version-check",
         "--no-input",
         "--only-binary=:all:",
+        *(["--quiet"] if terminal.quiet() else []),
     ]
     command += ["--dest", str(folder), *arguments, *requirements]
     # pip's progress goes to our stderr as it is; its complaints too, and the last of them into our error.

@@ -6,14 +6,16 @@ import argparse
 import math
 import statistics
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tabulate
 
-from deploybench import panel, paths, record, stats
+from deploybench import panel, paths, record, stats, terminal
 from deploybench.paths import shown
 
+EXAMPLE = "report docs/results/resnet50-cpu.json"
 BASELINE = "python/eager"
 LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
 # tabulate's own formats put two spaces or a bar between columns; twelve columns fit 80 characters only with one
@@ -48,16 +50,24 @@ def run(args: argparse.Namespace) -> int:
     """Prints the tables; 1 where a runner failed or was not equal to eager."""
     path = args.file or record.latest(args.results)
     results = record.load(path)
-    if args.markdown:
+    if args.json:
+        terminal.emit(summary(results, path))
+    elif args.markdown:
         print(markdown(results))
     else:
-        for part in by_batch(results):
-            for model in measured_models(part):
-                print(model_table(part, model) + "\n")
-            if against := peers_table(part):
-                print(against + "\n")
-        print(footer(results, path))
+        for table in tables(results):
+            terminal.show(table + "\n", heading=True)
+        terminal.show(footer(results, path))
     return 0 if all_sound(results) else 1
+
+
+def tables(results: dict[str, Any]) -> Iterator[str]:
+    """The table of each model and batch size, and those of ours against the peers."""
+    for part in by_batch(results):
+        for model in measured_models(part):
+            yield model_table(part, model)
+        if against := peers_table(part):
+            yield against
 
 
 def of_batch(results: dict[str, Any], size: int) -> dict[str, Any]:
@@ -174,6 +184,50 @@ def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.R
         "file": digits(runs[0]["artifact_bytes"] / 1e6, 3),
         "cosine": f"{min(run['parity'].get('cosine', 1.0) for run in runs):.5f}",
         "speed-up": _speedup(results, model, runner),
+    }
+
+
+def summary(results: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """The tables as plain data, for --json: docs/record.md says what each field is."""
+    return {
+        "schema": record.SCHEMA, "file": str(path) if path else None, "complete": results["complete"],
+        "environment": results["environment"], "warnings": [text.removeprefix("warning: ") for text in warnings(results)],
+        "rows": rows(results),
+    }  # fmt: skip
+
+
+def rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each model, batch size and runner: seconds, bytes and images a second, unrounded; `problem` says why a
+    runner has none."""
+    found = []
+    for part in by_batch(results):
+        for model in measured_models(part):
+            for runner in part["config"]["runners"]:
+                runs = [run for run in part["runs"] if run["model"] == model and run["runner"] == runner]
+                names = dict(zip(("runtime", "route", "precision"), panel.parts(runner), strict=True))
+                about = {"model": model, "batch_size": part["config"]["batch_size"], "runner": runner, **names}
+                problem = trouble(runs) if runs else "not measured yet"
+                found.append({**about, "problem": problem, **({} if problem else _numbers(part, model, runner, runs))})
+    return found
+
+
+def _numbers(results: dict[str, Any], model: str, runner: str, runs: list[record.Record]) -> dict[str, Any]:
+    """What the cells of a runner show, unrounded."""
+    timed = [second for run in runs for second in run["run_seconds"]]
+    calls = [run["warmup_seconds"] + run["run_seconds"] for run in runs]
+    ratio = speedup(results, model, BASELINE, runner)
+    return {
+        "median_seconds": statistics.median(timed),
+        **{f"p{percent}_seconds": stats.quantile(timed, percent / 100) for percent in (90, 99)},
+        "images_per_second": throughput(runs),
+        "load_seconds": statistics.median(run["load_seconds"] for run in runs),
+        "first_call_seconds": statistics.median(one[0] for one in calls),
+        "cold_start_seconds": statistics.median(run["cold_start_seconds"] for run in runs),
+        "steady_from_call": statistics.median(map(stats.steady_from_call, calls)),
+        "peak_rss_bytes": max(run["peak_rss_bytes"] for run in runs),
+        "artifact_bytes": runs[0]["artifact_bytes"],
+        "cosine": min(run["parity"].get("cosine", 1.0) for run in runs),
+        "speed_up": {"value": ratio.value, "low": ratio.low, "high": ratio.high} if ratio else None,
     }
 
 

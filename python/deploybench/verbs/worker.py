@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import ctypes
 import errno
-import json
 import os
 import platform
 import resource
@@ -16,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploybench import artifact, load, measurement, options, record, routes, running
+from deploybench import artifact, load, measurement, options, record, routes, running, terminal
 from deploybench.artifact import Metadata
 from deploybench.crew import Crew
 from deploybench.errors import DeploybenchError
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
-
+EXAMPLE = "worker --artifact artifacts/resnet50.script-fp32-cpu.ts --runs 20"
 # Of torch's own default, and with its 20 compilations (pytorch issue 52286) spent on one sort. Twin of fusion_strategy in
 # cpp/deploybench/artifact.
 FUSION_STRATEGIES = {
@@ -40,84 +39,59 @@ FUSION_STRATEGIES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, the same as those of cpp/build/bin/bench."""
-    add = parser.add_argument
-    add("--artifact", type=Path, required=True, metavar="FILE", help="what to run")
-    add("--input", type=Path, metavar="FILE", help="tensor file; without it a seeded standard-normal input")
-    add(
-        "--batch-size",
-        type=options.batch,
-        metavar="N",
-        help="images a call, taken cyclically (default: the file's, or 1)",
-    )
-    add(
+    what = parser.add_argument_group("what runs").add_argument
+    what("--artifact", type=Path, required=True, metavar="FILE", help="file of `deploybench generate` (required)")
+    what(
         "--route", metavar="NAME", help="how to run it: fused, compile, openvino, ... (default: the first for its kind)"
     )
-    add("--device", choices=["cpu", "cuda"], help="default: the artifact's")
-    add("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
-    add("--interop-threads", type=options.threads, default=1, metavar="N", help="inter-op threads (default 1)")
-    add(
-        "--instances",
-        type=options.threads,
-        default=1,
-        metavar="N",
-        help="make calls at the same time, each on a Python thread with its own intra-op threads (default 1)",
-    )
-    options.add_load(parser)
-    options.add_knobs(parser)
-    add(
-        "--warmup",
-        type=options.count,
-        default=10,
-        metavar="N",
-        help="untimed calls at least, until steady (default 10)",
-    )
-    add("--runs", type=options.positive, default=100, metavar="N", help="timed calls at least (default 100)")
-    add(
-        "--min-seconds",
-        type=options.seconds,
-        default=0.0,
-        metavar="S",
-        help="timed at least so long in sum (default 0)",
-    )
-    add(
-        "--max-seconds",
-        type=options.some_seconds,
-        default=60.0,
-        metavar="S",
-        help="no longer than this in sum (default 60)",
-    )
-    add(
-        "--turn",
-        type=options.count,
-        default=0,
-        metavar="N",
-        help="pause after every N timed calls until standard input gives a line (default: never)",
-    )
-    add(
-        "--seed",
-        type=options.seed,
-        default=0,
-        metavar="N",
+    what("--input", type=Path, metavar="FILE", help="tensor file; without it a seeded standard-normal input")
+    what(
+        "--batch-size", type=options.batch, metavar="N",
+        help="images a call, taken cyclically (default: the file's, or 1)",
+    )  # fmt: skip
+    what(
+        "--seed", type=options.seed, default=0, metavar="N",
         help="of the input that is made without --input (default 0)",
-    )
-    add("--output", type=Path, metavar="FILE", help="write the last timed output, float32 [N, classes], as .npy")
-    add("--strict", action="store_true", help="refuse an artifact of another torch version instead of warning")
-    add("--json", action="store_true", help="print the record as one line")
+    )  # fmt: skip
+    what("--output", type=Path, metavar="FILE", help="write the last timed output, float32 [N, classes], as .npy")
+    where = parser.add_argument_group("where it runs").add_argument
+    where("--device", choices=["cpu", "cuda"], help="default: the artifact's")
+    where("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
+    where(
+        "--instances", type=options.threads, default=1, metavar="N",
+        help="make calls at the same time, each on a Python thread with its own intra-op threads (default 1)",
+    )  # fmt: skip
+    where("--interop-threads", type=options.threads, default=1, metavar="N", help="inter-op threads (default 1)")
+    where("--strict", action="store_true", help="refuse an artifact of another torch version instead of warning")
+    options.add_knobs(parser.add_argument_group("how the runtime is set up"))
+    long = parser.add_argument_group("how long it runs").add_argument
+    long(
+        "--warmup", type=options.count, default=10, metavar="N",
+        help="untimed calls at least, until steady (default 10)",
+    )  # fmt: skip
+    long("--runs", type=options.positive, default=100, metavar="N", help="timed calls at least (default 100)")
+    long(
+        "--min-seconds", type=options.seconds, default=0.0, metavar="S",
+        help="timed at least so long in sum (default 0)",
+    )  # fmt: skip
+    long(
+        "--max-seconds", type=options.some_seconds, default=60.0, metavar="S",
+        help="no longer than this in sum (default 60)",
+    )  # fmt: skip
+    long(
+        "--turn", type=options.count, default=0, metavar="N",
+        help="pause after every N timed calls until standard input gives a line (default: never)",
+    )  # fmt: skip
+    options.add_load(parser.add_argument_group("images that arrive by themselves"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Loads, warms up, measures, prints; a failure is printed as a record too when --json is given."""
-    try:
-        line = measure(args)
-    except DeploybenchError as error:
-        if args.json:
-            with contextlib.suppress(OSError):  # a full disk or a closed pipe: the error itself is the news
-                print(json.dumps(record.failure("python", str(args.artifact), error.code, str(error))))
-        raise
+    """Loads, warms up, measures, prints."""
+    line = measure(args)
     if args.json:
-        print(json.dumps(line))
+        terminal.emit(line)
     else:
-        print(record.describe(line))
+        terminal.show(record.describe(line))
     return 0
 
 

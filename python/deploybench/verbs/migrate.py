@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import math
 import re
 import shlex
@@ -20,11 +19,13 @@ from typing import Any
 
 import tabulate
 
-from deploybench import artifact, models, options, panel, paths, record, report, routes, search, selection, stats
+from deploybench import artifact, models, options, panel, paths, record, routes, selection, stats, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
+from deploybench.verbs import report, search
 
+EXAMPLE = "migrate resnet50"
 FROM, TO = "cpp/script", "cpp/aoti"
 ROUNDS = 3
 TABLE = paths.ROOT / "docs" / "migration.csv"
@@ -68,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
     group = parser.add_argument_group("results")
     group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")
-    group.add_argument("--json", action="store_true", help="a line of JSON for each model")
     group.add_argument("--update", action="store_true", help="write what was found into docs/migration.csv and .md")
 
 
@@ -79,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
     for model, flags in targets:
         row = _try(model, flags, args)
         moved &= row["aoti"] == "yes"
-        print(json.dumps(row) if args.json else _text(row), flush=True)
+        if args.json:
+            terminal.emit(row)
+        else:
+            terminal.show(_text(row), heading=True)
         if args.update:  # after each, so that an interrupted run keeps what it has
             write(read() | {model.name: row})
     return 0 if moved else 1

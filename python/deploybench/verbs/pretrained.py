@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from deploybench import models, options, paths, weights
+from deploybench import models, options, paths, terminal, weights
 from deploybench.errors import DeploybenchError
+
+EXAMPLE = "download --models resnet50"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +21,13 @@ def run(args: argparse.Namespace) -> int:
     for model in models.select(args.models):
         try:
             source = weights.resolve("pretrained", model)
-            print(f"{model.name}: {source.name} in {paths.shown(source.file) if source.file else ''}")
+            if args.json:
+                terminal.emit({"model": model.name, "weights": source.name, "file": str(source.file or "")})
+            else:
+                terminal.show(f"{model.name}: {source.name} in {paths.shown(source.file) if source.file else ''}")
         except DeploybenchError as error:
-            print(f"error: {error}", file=sys.stderr)
+            terminal.error(error)
+            if args.json:
+                terminal.emit({"model": model.name, "error": {"code": error.code, "message": str(error)}})
             failed += 1
     return 1 if failed else 0

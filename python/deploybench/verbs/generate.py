@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
+from typing import Any
 
-from deploybench import artifact, models, options, paths, routes
+from deploybench import artifact, models, options, paths, routes, terminal
 from deploybench.errors import FAILURE_EXIT, UNSUPPORTED_EXIT, DeploybenchError, debugging, first_line
 from deploybench.job import Job, Outcome, make
 
+EXAMPLE = "generate --models squeezenet1_1 --routes script,frozen"
 RANDOM = (
     "notice: RANDOM WEIGHTS in {names}: torchvision's could not be had. Speed and parity are real, "
     "the labels mean nothing. With a network: make download, then generate again."
@@ -24,24 +26,42 @@ RANDOM = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    options.add_models(parser, default="resnet50")
-    parser.add_argument(
+    what = parser.add_argument_group("what is made")
+    options.add_models(what, default="resnet50")
+    what.add_argument(
         "--routes", "--capture", default="script", metavar="LIST",
         help="for which routes to write files: script (default), frozen, aoti, ... or several by comma, or all; "
         "--capture is the same",
     )  # fmt: skip
-    options.add_precisions(parser)
-    options.add_build(parser)
-    options.add_weights(parser)
-    options.add_device(parser)
-    options.add_artifacts(parser)
-    parser.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="models at a time (default 1)")
-    parser.add_argument("--force", action="store_true", help="make it again even if it is up to date")
+    options.add_precisions(what)
+    options.add_weights(what)
+    options.add_device(what)
+    how = parser.add_argument_group("how it is made")
+    options.add_build(how)
+    options.add_artifacts(how)
+    how.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="models at a time (default 1)")
+    how.add_argument("--force", action="store_true", help="make it again even if it is up to date")
     options.add_own_model(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes every artifact asked for; exit code 1 if one failed, 3 if all that failed were refused."""
+    start, outcomes = time.perf_counter(), []
+    for outcome in make_asked(args):
+        outcomes.append(outcome)
+        if args.json:
+            terminal.emit(record_of(outcome))
+    if not args.json:
+        terminal.show(summary(outcomes, time.perf_counter() - start))
+    _complain(outcomes)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed and all(outcome.refused for outcome in failed):
+        return UNSUPPORTED_EXIT
+    return FAILURE_EXIT if failed else 0
+
+
+def make_asked(args: argparse.Namespace) -> Iterator[Outcome]:
+    """The outcome of each artifact that the flags ask for, as they are made."""
     device = options.resolve_device(args.device)
     kinds = _kinds(args.routes)
     if "fp16" in args.precisions and device == "cpu":
@@ -62,13 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.weights not in ("auto", "pretrained", "random") and len({job.model.name for job in jobs}) > 1:
         raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
     artifact.sweep(args.artifacts)
-    start = time.perf_counter()
-    outcomes = list(_progress(make_all(jobs, args.jobs), len(jobs)))
-    _summarise(outcomes, time.perf_counter() - start)
-    failed = [outcome for outcome in outcomes if outcome.error]
-    if failed and all(outcome.refused for outcome in failed):
-        return UNSUPPORTED_EXIT
-    return FAILURE_EXIT if failed else 0
+    yield from _progress(make_all(jobs, args.jobs), len(jobs))
 
 
 def _kinds(wanted: str) -> list[str]:
@@ -120,9 +134,11 @@ def attempt(job: Job) -> Outcome:
     try:
         return make(job)
     except DeploybenchError as error:
-        return Outcome(job, str(error), refused=error.code == "unsupported")
+        return Outcome(job, str(error), refused=error.code == "unsupported", code=error.code)
     except MemoryError:
-        return Outcome(job, f"{job.model.name}: out of memory; use fewer --jobs or a smaller model")
+        return Outcome(
+            job, f"{job.model.name}: out of memory; use fewer --jobs or a smaller model", code="out_of_memory"
+        )
     except Exception as error:  # ours to mend; the other models are made all the same
         if debugging():
             raise
@@ -133,47 +149,62 @@ def attempt(job: Job) -> Outcome:
 def _progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="artifact", disable=None, file=sys.stderr) as bar:
+    with tqdm(total=total, unit="artifact", disable=terminal.no_bar(), file=sys.stderr) as bar:
         for outcome in outcomes:
             bar.set_description(outcome.job.model.name)
             bar.update()
             yield outcome
 
 
-def _summarise(outcomes: list[Outcome], seconds: float) -> None:
+def record_of(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as plain data: a line of --json. `seconds` took the making; null where nothing was made."""
+    job = outcome.job
+    return {
+        "model": job.model.name, "route": job.kind, "precision": job.precision, "device": job.device,
+        "status": _status(outcome), "file": None if outcome.error else str(job.path), "bytes": outcome.bytes,
+        "seconds": outcome.seconds if outcome.made else None, "weights_origin": outcome.origin,
+        **({"error": {"code": outcome.code, "message": outcome.error}} if outcome.error else {}),
+    }  # fmt: skip
+
+
+def _status(outcome: Outcome) -> str:
+    return "refused" if outcome.refused else "failed" if outcome.error else "made" if outcome.made else "up to date"
+
+
+def summary(outcomes: list[Outcome], seconds: float) -> str:
+    """The table of what was made, in `seconds` altogether."""
     from tabulate import tabulate
 
     rows = [
         [
             outcome.job.model.name, outcome.job.kind,
-            "refused" if outcome.refused else "failed" if outcome.error else "made" if outcome.made else "up to date",
+            _status(outcome),
             f"{outcome.bytes / 1e6:.1f}" if outcome.bytes else "", f"{outcome.seconds:.1f}" if outcome.made else "",
             outcome.origin,
         ]
         for outcome in outcomes
     ]  # fmt: skip
-    print(
-        tabulate(
-            rows,
-            ["model", "route", "", "MB", "seconds", "weights"],
-            disable_numparse=True,
-            colalign=["left"] * 3 + ["right"] * 2 + ["left"],
-        )
-    )
+    headers = ["model", "route", "", "MB", "seconds", "weights"]
+    lines = [tabulate(rows, headers, disable_numparse=True, colalign=["left"] * 3 + ["right"] * 2 + ["left"])]
     made = [outcome for outcome in outcomes if outcome.made]
     if made:
         peak = max(outcome.peak_rss_bytes for outcome in made)
         size = sum(outcome.bytes for outcome in made)
-        print(f"{len(made)} made in {seconds:.0f} s, {size / 1e9:.2f} GB written, peak RSS {peak / 1e9:.2f} GB")
-        print(f"in {paths.shown(made[0].job.folder)}{os.sep}")
+        lines.append(f"{len(made)} made in {seconds:.0f} s, {size / 1e9:.2f} GB written, peak RSS {peak / 1e9:.2f} GB")
+        lines.append(f"in {paths.shown(made[0].job.folder)}{os.sep}")
+    return "\n".join(lines)
+
+
+def _complain(outcomes: list[Outcome]) -> None:
+    """What failed, and which weights are random though nobody asked for that."""
     for outcome in outcomes:
         if outcome.error:
-            print(f"error: {outcome.error}", file=sys.stderr)
+            terminal.error(outcome.error)
     unasked = [outcome.job for outcome in outcomes if outcome.origin == "random" != outcome.job.weights]
     own = list(dict.fromkeys(job.model.factory for job in unasked if job.model.own))
     if own:
-        print(f"notice: RANDOM WEIGHTS in {', '.join(own)}: none were given; --weights FILE", file=sys.stderr)
+        terminal.notice(f"notice: RANDOM WEIGHTS in {', '.join(own)}: none were given; --weights FILE")
     without = list(dict.fromkeys(job.model.name for job in unasked if not job.model.own))
     if without:
         listed = ", ".join(without) if len(without) < 5 else f"{len(without)} models"
-        print(RANDOM.format(names=listed), file=sys.stderr)
+        terminal.notice(RANDOM.format(names=listed))

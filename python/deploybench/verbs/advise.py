@@ -6,7 +6,6 @@ Imports no torch; what it measures it leaves as results files, which `report` sh
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 import tempfile
@@ -17,23 +16,13 @@ from pathlib import Path
 
 import tabulate
 
-from deploybench import (
-    artifact,
-    deployment,
-    models,
-    options,
-    panel,
-    paths,
-    record,
-    report,
-    routes,
-    search,
-    selection,
-)
+from deploybench import artifact, deployment, models, options, panel, paths, record, routes, selection, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
+from deploybench.verbs import report, search
 
+EXAMPLE = "advise resnet50 --budget 2m --require cpp"
 UNITS = {"s": 1, "m": 60, "h": 3600}
 LEAST_BUDGET = 10.0  # seconds: torch alone takes 3 to start
 LATENCY, THROUGHPUT, START, SIZE = "best latency", "best throughput", "fastest start", "smallest"
@@ -63,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-size", type=options.positive, metavar="MB", help="of the artifact, in 10^6 bytes")
     group = parser.add_argument_group("results")
     group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")
-    group.add_argument("--json", action="store_true", help="the answers as one JSON object")
 
 
 @dataclass(frozen=True)
@@ -103,10 +91,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         said = [{**asdict(one), "commands": how[one.runner]} for one in answers]
         about = {"model": model.name, "environment": record.environment(), "answers": said}
-        print(json.dumps({**about, "left_out": looking.tried, "results": [shown(file) for file in files]}))
+        terminal.emit({**about, "left_out": looking.tried, "results": [shown(file) for file in files]})
     else:
-        print(_text(model, device, answers, how, looking.tried))
-        print(f"\nmeasured: {', '.join(shown(file) for file in files)}")
+        terminal.show(_text(model, device, answers, how, looking.tried), heading=True)
+        terminal.show(f"\nmeasured: {', '.join(shown(file) for file in files)}")
     return 0
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from deploybench import models, options, routes
+from deploybench import models, options, routes, terminal
+
+EXAMPLE = "list 'resnet*' squeezenet1_1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", nargs="*", default=["all"], metavar="MODEL", help="names, globs, article, panel or all (default all)"
     )
     options.add_artifacts(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object a model and line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,16 +30,10 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         if args.json:
-            print(
-                json.dumps(
-                    {
-                        "model": model.name,
-                        "factory": model.factory,
-                        "why_special": model.deviation.why,
-                        "artifacts": made,
-                    }
-                )
-            )
+            why = model.deviation.why
+            terminal.emit({"model": model.name, "factory": model.factory, "why_special": why, "artifacts": made})
         else:
-            print(f"{model.name:{width}}  {' '.join(name.removeprefix(model.name + '.') for name in made)}".rstrip())
+            terminal.show(
+                f"{model.name:{width}}  {' '.join(name.removeprefix(model.name + '.') for name in made)}".rstrip()
+            )
     return 0

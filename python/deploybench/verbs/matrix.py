@@ -12,10 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, bench, cases, models, options, paths, record, report, rounds, routes
+from deploybench import artifact, cases, models, options, paths, record, rounds, routes, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
+from deploybench.verbs import bench, report
 
+EXAMPLE = "matrix --models squeezenet1_1 --runners python/script,cpp/script"
 EXPECTED = paths.ROOT / "docs" / "matrix.csv"
 RUNNERS = [runner.name for runner in routes.runners("cpu", ("fp32", "bf16"))]
 REFERENCE = "reference.npy"
@@ -24,13 +26,14 @@ CALLS = 3  # with the untimed one before them: TorchScript profiles, optimises, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    options.add_models(parser, default="all")
-    parser.add_argument("--runners", metavar="LIST", help=f"these alone (default all {len(RUNNERS)})")
-    parser.add_argument("--update", action="store_true", help="write what was found into docs/matrix.csv")
-    parser.add_argument(
+    what = parser.add_argument_group("what is tried")
+    options.add_models(what, default="all")
+    what.add_argument("--runners", metavar="LIST", help=f"these alone (default all {len(RUNNERS)})")
+    what.add_argument("--update", action="store_true", help="write what was found into docs/matrix.csv")
+    what.add_argument(
         "--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs"
     )
-    parser.add_argument("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
+    what.add_argument("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,14 +51,18 @@ def run(args: argparse.Namespace) -> int:
             surprises += bool(differs)
             failed = [f"{runner} {verdict}" for runner, verdict in found.items() if verdict != "PASS"]
             note = "" if args.update or not differs else f"  NOT AS EXPECTED: {', '.join(differs)}"
-            print(f"[{number}/{len(chosen)}] {model.name}: {'; '.join(failed) or 'PASS by all'}{note}", flush=True)
+            if args.json:
+                terminal.emit({"model": model.name, "verdicts": found, "not_as_expected": differs})
+            else:
+                terminal.show(f"[{number}/{len(chosen)}] {model.name}: {'; '.join(failed) or 'PASS by all'}{note}")
             if args.update:
                 # after each model, so that an interrupted run keeps what it has; read anew, as another may write, too
                 expected = read_expected()
                 expected[model.name] = expected.get(model.name, {}) | found
                 write_expected(expected)
     passed = "as expected" if not surprises else f"{surprises} not as docs/matrix.csv says; if that is right: --update"
-    print(f"{len(chosen)} models, {len(runners)} runners each: {'written' if args.update else passed}")
+    if not args.json:
+        print(f"{len(chosen)} models, {len(runners)} runners each: {'written' if args.update else passed}")
     return 1 if surprises and not args.update else 0
 
 

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deploybench import bench, cases, record, report, rounds, routes, selection
+from deploybench import cases, record, rounds, routes, selection, terminal
 from deploybench.models import Model
 from deploybench.rounds import BASELINE
+from deploybench.verbs import bench, report
 
 CALLS, WARMUP = 10, 5  # of each runner in a round
 ROUNDS = 6  # more would not separate what is still close: equal processes differ by 2 % (docs/measuring.md)
@@ -70,7 +70,7 @@ class Search:
             if left <= 0:
                 self.tried |= dict.fromkeys(step, "its file was not made within the budget")
                 continue
-            print(f"making {', '.join(step)}", file=sys.stderr)
+            terminal.notice(f"making {', '.join(step)}")
             found = cases.prepare(self.model, {**config, "runners": step}, left if self.case else None)
             self.case = found if self.case is None else _joined(self.case, found)
             for name in step:
@@ -96,7 +96,7 @@ class Search:
         path = record.new_results_path(arguments.results)
         todo, took = [BASELINE, *names], 0.0
         for number in range(ROUNDS):
-            print(f"round {number + 1}: {', '.join(todo)}", file=sys.stderr)
+            terminal.notice(f"round {number + 1}: {', '.join(todo)}")
             start = time.monotonic()
             self._round(todo, number, results)
             record.save(path, results)

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, bundle_folder, paths, routes
+from deploybench import artifact, bundle_folder, paths, routes, terminal
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError
 from deploybench.target import Target
 
+EXAMPLE = "bundle --artifact artifacts/resnet50.script-fp32-cpu.ts --force"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("--artifact", type=Path, required=True, metavar="FILE", help="what `generate` made, for C++")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: dist/MODEL")
-    parser.add_argument("--tar", action="store_true", help="also FOLDER.tar.xz, which takes half a minute")
-    parser.add_argument("--force", action="store_true", help="replace an earlier bundle")
+    what = parser.add_argument_group("what is bundled")
+    what.add_argument("--artifact", type=Path, required=True, metavar="FILE", help="what `generate` made, for C++")
+    where = parser.add_argument_group("where to")
+    where.add_argument("--out", type=Path, metavar="FOLDER", help="default: dist/MODEL")
+    where.add_argument("--tar", action="store_true", help="also FOLDER.tar.xz, which takes half a minute")
+    where.add_argument("--force", action="store_true", help="replace an earlier bundle")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
                 target.new.mkdir()
                 manifest = bundle_folder.fill(target.new, program, args.artifact, metadata, tools)
                 if tar:
-                    print(f"packing {paths.shown(tar)}", file=sys.stderr)
+                    terminal.notice(f"packing {paths.shown(tar)}")
                     with artifact.written_atomically(tar) as partial:
                         bundle_folder.pack(target.new, target.out.name, partial)
                 target.swap()
@@ -53,7 +56,12 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         what = f"{error.filename or paths.shown(target.out)}: {error.strerror or error}"
         raise DeploybenchError("output_unwritable", f"{what}; free space or choose another --out") from error
-    _print(target.out, tar, manifest)
+    sizes = _sizes(manifest)
+    if args.json:
+        about = {name: manifest[name] for name in ("model", "route", "precision", "machine", "glibc")}
+        terminal.emit({**about, "folder": str(target.out), "tar": str(tar) if tar else None, "part_bytes": sizes})
+    else:
+        _print(target.out, tar, manifest, sizes)
     return 0
 
 
@@ -88,11 +96,16 @@ def _refuse_existing(target: Target, tar: Path | None, force: bool) -> None:
             raise DeploybenchError("output_unwritable", f"{paths.shown(place)}: exists; add --force to replace it")
 
 
-def _print(folder: Path, tar: Path | None, manifest: dict[str, Any]) -> None:
-    """The table: what was made, and how large its parts are."""
+def _sizes(manifest: dict[str, Any]) -> dict[str, int]:
+    """Bytes by part."""
     parts = dict.fromkeys(bundle_folder.PARTS, 0)
     for file in manifest["files"]:
         parts[file["part"]] += file["bytes"]
+    return parts
+
+
+def _print(folder: Path, tar: Path | None, manifest: dict[str, Any], parts: dict[str, int]) -> None:
+    """The table: what was made, and how large its parts are."""
     without_artifact = sum(parts.values()) - parts["artifact"]
     share = f"  ({without_artifact / torch:.1%} of site-packages/torch)" if (torch := _torch_bytes()) else ""
     print(f"{paths.shown(folder)}: {manifest['model']} ({manifest['route']}, {manifest['precision']})")

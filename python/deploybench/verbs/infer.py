@@ -7,12 +7,25 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploybench import answers, artifact, images, job, models, options, parity, paths, routes, running, tensor_file
+from deploybench import (
+    answers,
+    artifact,
+    images,
+    job,
+    models,
+    options,
+    parity,
+    paths,
+    routes,
+    running,
+    tensor_file,
+    terminal,
+)
 from deploybench.answers import Answer
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError
@@ -20,6 +33,7 @@ from deploybench.errors import DeploybenchError
 if TYPE_CHECKING:
     import numpy
 
+EXAMPLE = "infer --model squeezenet1_1 data/images/chelsea.jpg"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -33,38 +47,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PHOTO",
         help="photos, folders of photos, or one .npy or .dat file",
     )
-    parser.add_argument(
+    what = parser.add_argument_group("what classifies")
+    what.add_argument(
         "--model", "--models", default="resnet50", metavar="MODEL", help="made when it is not there (default resnet50)"
     )
-    parser.add_argument("--artifact", type=Path, metavar="FILE", help="or this very file")
-    parser.add_argument(
+    what.add_argument("--artifact", type=Path, metavar="FILE", help="or this very file")
+    what.add_argument(
         "--route",
         choices=list(routes.ROUTES),
         metavar="NAME",
         help=f"{', '.join(routes.ROUTES)} (default script, or the file's)",
     )
-    parser.add_argument(
-        "--precision", choices=routes.PRECISIONS, default="fp32", help="of the model made (default fp32)"
+    what.add_argument("--precision", choices=routes.PRECISIONS, default="fp32", help="of the model made (default fp32)")
+    options.add_weights(what)
+    options.add_artifacts(what)
+    where = parser.add_argument_group("where it runs")
+    where.add_argument("--device", choices=["cpu", "cuda", "auto"], help="default: the artifact's, or cpu")
+    where.add_argument("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
+    where.add_argument(
+        "--strict", action="store_true", help="refuse an artifact of another torch version instead of warning"
     )
-    options.add_weights(parser)
-    parser.add_argument("--device", choices=["cpu", "cuda", "auto"], help="default: the artifact's, or cpu")
-    parser.add_argument("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
-    options.add_artifacts(parser)
-    parser.add_argument("--top-k", type=options.positive, metavar="K", help="how many classes (default 5, or all)")
-    shape = parser.add_mutually_exclusive_group()
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument("--top-k", type=options.positive, metavar="K", help="how many classes (default 5, or all)")
+    shape = shown.add_mutually_exclusive_group()
     shape.add_argument(
         "--json", dest="format", action="store_const", const="json", help="a line of JSON for each image"
     )
     shape.add_argument("--csv", dest="format", action="store_const", const="csv", help="CSV, a line for each class")
     parser.set_defaults(format="text")
-    parser.add_argument(
-        "--strict", action="store_true", help="refuse an artifact of another torch version instead of warning"
-    )
     options.add_own_model(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints, for each image, the top classes with their probabilities; 1 where a photo could not be read."""
+    about, count, found = classify(args)
+    if about["weights_origin"] == "random":
+        terminal.notice("notice: random weights: the labels mean nothing (see docs/troubleshooting.md)")
+    broken = 0
+    sys.stdout.write(answers.begin(args.format))
+    for answer in found:
+        if answer.problem:
+            broken += 1
+            terminal.error(answer.problem)
+        sys.stdout.write(answers.lines(answer, args.format, about, count > 1))
+        sys.stdout.flush()
+    return 1 if broken else 0
+
+
+def classify(args: argparse.Namespace) -> tuple[dict[str, Any], int, Iterator[Answer]]:
+    """What is to be said about the classifier, the number of images, and an answer for each as it is asked for."""
     inputs = photo_files(args.inputs)
     path = args.artifact or _make(args)
     metadata = artifact.read_metadata(path)
@@ -87,23 +118,17 @@ def run(args: argparse.Namespace) -> int:
         "model": metadata.model, "artifact": str(path), "device": metadata.device,
         "torch_version": str(torch.__version__), "weights_origin": metadata.weights["origin"], "warnings": warnings,
     }  # fmt: skip
-    if metadata.weights["origin"] == "random":
-        print("notice: random weights: the labels mean nothing (see docs/troubleshooting.md)", file=sys.stderr)
-    broken = 0
-    sys.stdout.write(answers.begin(args.format))
-    for name, number, image in images_of:
+
+    def answer(name: Path, number: int, image: Callable[[], numpy.ndarray]) -> Answer:
         try:
             logits = _answer(path, metadata, forward, image())
-            said = Answer(name, number, _predictions(logits, labels, top_k))
         except DeploybenchError as problem:
             if problem.code not in ("input_missing", "input_invalid"):
                 raise  # what is wrong with the model is wrong for every photo
-            broken += 1
-            print(f"error: {problem}", file=sys.stderr)
-            said = Answer(name, number, problem=problem)
-        sys.stdout.write(answers.lines(said, args.format, about, len(images_of) > 1))
-        sys.stdout.flush()
-    return 1 if broken else 0
+            return Answer(name, number, problem=problem)
+        return Answer(name, number, _predictions(logits, labels, top_k))
+
+    return about, len(images_of), (answer(*one) for one in images_of)
 
 
 def photo_files(inputs: list[Path]) -> list[Path]:

@@ -10,15 +10,18 @@ import argparse
 import difflib
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, report, rounds, routes, weights
+from deploybench import artifact, cases, models, options, paths, record, rounds, routes, terminal, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
 from deploybench.rounds import BASELINE, LOAD_FLAGS, WORKER_FLAGS
+from deploybench.verbs import report
 
+EXAMPLE = "bench --models squeezenet1_1 --routes script,frozen"
 CONFIGURED = {
     "models",
     "runners",
@@ -46,8 +49,9 @@ SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "li
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    add = parser.add_argument
-    options.add_models(parser, default="resnet50")
+    group = parser.add_argument_group("what is compared")
+    add = group.add_argument
+    options.add_models(group, default="resnet50")
     add("--runtimes", default="python,cpp", metavar="LIST", help="python, cpp (default both)")
     add(
         "--routes",
@@ -55,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help=f"of {', '.join(routes.ROUTES)}, or all (default eager,script)",
     )
-    options.add_precisions(parser)
+    options.add_precisions(group)
     add("--runners", metavar="LIST", help="these very runners instead, such as cpp/fused/bf16,python/openvino")
     add(
         "--input",
@@ -64,10 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a photo, or a tensor file (default a photo in data/)",
     )
-    options.add_weights(parser)
-    options.add_device(parser)
-    options.add_artifacts(parser)
-    options.add_build(parser)
+    options.add_device(group)
+    group = parser.add_argument_group("how the files are made")
+    options.add_weights(group)
+    options.add_artifacts(group)
+    options.add_build(group)
     options.add_own_model(parser)
     group = parser.add_argument_group("measuring", "see docs/measuring.md")
     add = group.add_argument
@@ -126,10 +131,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--threads", type=options.threads, metavar="N", help="of each instance (default: usable CPUs / instances)")
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="default 1")
-    options.add_knobs(group)
-    options.add_load(parser.add_argument_group("images that arrive by themselves"))
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
+    options.add_knobs(parser.add_argument_group("how the runtime is set up"))
+    options.add_load(parser.add_argument_group("images that arrive by themselves"))
     group = parser.add_argument_group("results")
     group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")
     group.add_argument(
@@ -139,17 +144,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures every model; 1 if a runner failed or was not equal to eager, 130 if interrupted."""
-    path, results = _resume(args) if args.resume is not None else _begin(args)
+    path, results = begin(args)
+    try:
+        measure(path, results, None if args.json else terminal.show)
+    except KeyboardInterrupt:
+        terminal.notice(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}")
+        return 130
+    if args.json:
+        terminal.emit(report.summary(results, path))
+    else:
+        for size in results["config"]["batch_sizes"]:
+            if against := report.peers_table(report.of_batch(results, size)):
+                terminal.show("\n" + against)
+        terminal.show("\n" + report.footer(results, path))
+    return 0 if report.all_sound(results) else 1
+
+
+def begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The results file, new or resumed, and its content."""
+    return _resume(args) if args.resume is not None else _begin(args)
+
+
+def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | None = None) -> None:
+    """Measures all that is missing in `results`, saves it as it comes, and shows each model's table when it is there."""
     config = results["config"]
     stolen, ticks = record.cpu_ticks()
     try:
         for model in models.select(config["models"]):
             for size in config["batch_sizes"]:
                 _bench_model(model, size, path, results)
-                print("\n" + report.model_table(report.of_batch(results, size), model.name), flush=True)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}", file=sys.stderr)
-        return 130
+                if show:
+                    show("\n" + report.model_table(report.of_batch(results, size), model.name))
     finally:
         stolen_now, ticks_now = record.cpu_ticks()
         results["stolen_fraction"] = (stolen_now - stolen) / max(1, ticks_now - ticks)
@@ -158,11 +183,6 @@ def run(args: argparse.Namespace) -> int:
     record.save(path, results)
     with artifact.written_atomically(path.with_suffix(".md")) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
-    for size in config["batch_sizes"]:
-        if against := report.peers_table(report.of_batch(results, size)):
-            print("\n" + against)
-    print("\n" + report.footer(results, path))
-    return 0 if report.all_sound(results) else 1
 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -255,7 +275,7 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         )
     results["runs"] = [run for run in results["runs"] if "error" not in run or report.unsupported([run])]
     results["complete"] = False
-    print(f"going on with {shown(path)}: {len(results['runs'])} runs are there", file=sys.stderr)
+    terminal.notice(f"going on with {shown(path)}: {len(results['runs'])} runs are there")
     return path, results
 
 
@@ -344,7 +364,7 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
             once = {**config, "runs": 1, "warmup": 0, "rounds": 1, **dict.fromkeys(LOAD_FLAGS)}
             for runner, output, line in rounds.run_round(case, [BASELINE], once, scratch):
                 rounds.compare_with(line, output, reference, runner)
-        with tqdm(todo, unit="round", desc=model.name, disable=None, leave=False, file=sys.stderr) as bar:
+        with tqdm(todo, unit="round", desc=model.name, disable=terminal.no_bar(), leave=False, file=sys.stderr) as bar:
             for number in bar:
                 order = config["runners"] if number % 2 == 0 else config["runners"][::-1]  # ABBA
                 ended = list(rounds.run_round(case, order, config, scratch))

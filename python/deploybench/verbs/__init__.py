@@ -1,0 +1,1 @@
+"""The top floor: a file a verb. cli.VERBS lists them; nothing below imports them."""
