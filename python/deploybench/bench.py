@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, report, rounds, routes, weights
+from deploybench import artifact, cases, models, options, paths, record, report, rounds, routes, summary, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         for model in models.select(config["models"]):
             for size in config["batch_sizes"]:
                 _bench_model(model, size, path, results)
-                print("\n" + report.model_table(report.of_batch(results, size), model.name), flush=True)
+                print("\n" + report.model_table(summary.of_batch(results, size), model.name), flush=True)
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}", file=sys.stderr)
         return 130
@@ -159,10 +159,10 @@ def run(args: argparse.Namespace) -> int:
     with artifact.written_atomically(path.with_suffix(".md")) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
     for size in config["batch_sizes"]:
-        if against := report.peers_table(report.of_batch(results, size)):
+        if against := report.peers_table(summary.of_batch(results, size)):
             print("\n" + against)
     print("\n" + report.footer(results, path))
-    return 0 if report.all_sound(results) else 1
+    return 0 if summary.all_sound(results) else 1
 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -248,7 +248,7 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         raise DeploybenchError(
             "input_invalid", f"{shown(path)}: its config lacks {missing}; run bench without --resume"
         )
-    results["runs"] = [run for run in results["runs"] if "error" not in run or report.unsupported([run])]
+    results["runs"] = [run for run in results["runs"] if "error" not in run or summary.unsupported([run])]
     results["complete"] = False
     print(f"going on with {shown(path)}: {len(results['runs'])} runs are there", file=sys.stderr)
     return path, results

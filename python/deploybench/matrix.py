@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, bench, cases, models, options, paths, record, report, rounds, routes
+from deploybench import artifact, bench, cases, models, options, paths, record, rounds, routes, summary
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 
@@ -82,7 +82,7 @@ def try_model(model: Model, runners: list[str], scratch: Path, threads: int, str
 def _verdict(case: cases.Case, runner: str, config: dict[str, Any], scratch: Path) -> str:
     ((_, output, line),) = rounds.run_round(case, [runner], config, scratch)
     if "error" in line:
-        return f"{'REFUSED' if report.unsupported([line]) else 'FAIL'} {line['error']['message']}"
+        return f"{'REFUSED' if summary.unsupported([line]) else 'FAIL'} {line['error']['message']}"
     rounds.compare_with(line, output, scratch / REFERENCE, runner)
     verdict = line["parity"]
     if verdict is None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import tabulate
 
-from deploybench import panel, paths, record, stats
+from deploybench import panel, paths, record, stats, summary
 from deploybench.paths import shown
 
-BASELINE = "python/eager"
 LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
 # tabulate's own formats put two spaces or a bar between columns; twelve columns fit 80 characters only with one
 NARROW = tabulate.TableFormat(
@@ -51,70 +49,23 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown:
         print(markdown(results))
     else:
-        for part in by_batch(results):
-            for model in measured_models(part):
+        for part in summary.by_batch(results):
+            for model in summary.measured_models(part):
                 print(model_table(part, model) + "\n")
             if against := peers_table(part):
                 print(against + "\n")
         print(footer(results, path))
-    return 0 if all_sound(results) else 1
-
-
-def of_batch(results: dict[str, Any], size: int) -> dict[str, Any]:
-    """The part of the results that was measured with this batch size."""
-    runs = [run for run in results["runs"] if run.get("batch_size", size) == size]
-    return {**results, "config": {**results["config"], "batch_size": size}, "runs": runs}
-
-
-def by_batch(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The results in parts, one for each batch size."""
-    config = results["config"]
-    return [of_batch(results, size) for size in config.get("batch_sizes", [config["batch_size"]])]
-
-
-def measured_models(results: dict[str, Any]) -> list[str]:
-    """The models that have runs, in order."""
-    return list(dict.fromkeys(run["model"] for run in results["runs"]))
-
-
-def all_sound(results: dict[str, Any]) -> bool:
-    """Whether every run ended well and agreed with eager, save those that a route does not undertake."""
-    return all(trouble([run]) == "" or unsupported([run]) for run in results["runs"])
-
-
-def unsupported(runs: list[record.Record]) -> bool:
-    """Whether the route says that it is not made for this model or CPU."""
-    return all(run.get("error", {}).get("code") == "unsupported" for run in runs)
-
-
-def trouble(runs: list[record.Record]) -> str:
-    """Why these runs give no speed number; empty when they do."""
-    for run in runs:
-        if "error" in run:
-            return f"{run['error']['code']}: {run['error']['message']}"
-        if run.get("parity") is None:
-            return "no eager output to compare with"
-        if not run["parity"]["ok"]:
-            return f"not equal to eager: {run['parity']['reason']}"
-    return ""
+    return 0 if summary.all_sound(results) else 1
 
 
 def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     """The table of one model with its caption and, below, the runners that gave no number."""
-    if arriving(results):
+    if summary.arriving(results):
         return load_table(results, model, style)
-    runners = results["config"]["runners"]
-    columns = [name for name in UNITS if name != "cosine" or any(panel.parts(one)[2] != "fp32" for one in runners)]
-    rows, failures = [], []
-    for runner in runners:
-        runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
-        why = trouble(runs) if runs else "not measured yet"
-        if why:
-            failures.append(f"{runner}: {why}")
-            said = "not for this" if runs and unsupported(runs) else "no number"
-            rows.append({"runner": runner, "speed-up": f"{said}, see below"})
-        else:
-            rows.append(_cells(results, model, runner, runs))
+    cases = summary.cases(results, model)
+    columns = [name for name in UNITS if name != "cosine" or any(case["precision"] != "fp32" for case in cases)]
+    rows = [_cells(case) for case in cases]
+    failures = [f"{case['runner']}: {case['trouble']}" for case in cases if case["trouble"]]
     if style is NARROW:
         for column in DISPENSABLE:
             if max(len(line) for line in _lines(rows, columns)) > WIDTH:
@@ -155,36 +106,26 @@ def caption(results: dict[str, Any], model: str) -> str:
     )
 
 
-def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.Record]) -> dict[str, str]:
-    """The numbers of one runner, pooled over its rounds."""
-    timed = [second for run in runs for second in run["run_seconds"]]
-    calls = [run["warmup_seconds"] + run["run_seconds"] for run in runs]
-    median = statistics.median(timed)
+def _cells(case: dict[str, Any]) -> dict[str, str]:
+    """The numbers of one runner as text."""
+    if case["trouble"]:
+        said = "not for this" if case["refused"] else "no number"
+        return {"runner": case["runner"], "speed-up": f"{said}, see below"}
     return {
-        "runner": runner,
-        "median": digits(median * 1e3, 4),
-        "p90": digits(stats.quantile(timed, 0.90) * 1e3, 3),
-        "p99": digits(stats.quantile(timed, 0.99) * 1e3, 3),
-        "img/s": digits(throughput(runs), 3),
-        "load": digits(statistics.median(run["load_seconds"] for run in runs) * 1e3, 3),
-        "call1": digits(statistics.median(one[0] for one in calls) * 1e3, 3),
-        "cold": digits(statistics.median(run["cold_start_seconds"] for run in runs) * 1e3, 3),
-        "from": f"{statistics.median(map(stats.steady_from_call, calls)):.0f}",
-        "RSS": f"{max(run['peak_rss_bytes'] for run in runs) / 1e6:.0f}",
-        "file": digits(runs[0]["artifact_bytes"] / 1e6, 3),
-        "cosine": f"{min(run['parity'].get('cosine', 1.0) for run in runs):.5f}",
-        "speed-up": _speedup(results, model, runner),
+        "runner": case["runner"],
+        "median": digits(case["median_seconds"] * 1e3, 4),
+        "p90": digits(case["p90_seconds"] * 1e3, 3),
+        "p99": digits(case["p99_seconds"] * 1e3, 3),
+        "img/s": digits(case["images_per_second"], 3),
+        "load": digits(case["load_seconds"] * 1e3, 3),
+        "call1": digits(case["first_call_seconds"] * 1e3, 3),
+        "cold": digits(case["cold_start_seconds"] * 1e3, 3),
+        "from": f"{case['steady_from_call']:.0f}",
+        "RSS": f"{case['peak_rss_bytes'] / 1e6:.0f}",
+        "file": digits(case["artifact_bytes"] / 1e6, 3),
+        "cosine": f"{case['cosine']:.5f}",
+        "speed-up": _speedup(case),
     }
-
-
-def throughput(runs: list[record.Record]) -> float:
-    """Images a second."""
-    return float(runs[0]["batch_size"] / statistics.median(time for run in runs for time in stats.times_of_calls(run)))
-
-
-def arriving(results: dict[str, Any]) -> bool:
-    """Whether images arrived by themselves, so that the times are latencies under load."""
-    return bool(results["config"].get("rate") or results["config"].get("latency_bound"))
 
 
 def load_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
@@ -192,22 +133,17 @@ def load_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     99 of 100 answers kept the bound (the median over rounds), beside what the instances can do at most."""
     bound = results["config"].get("latency_bound")
     rows, failures = [], []
-    for runner in results["config"]["runners"]:
-        runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
-        if why := trouble(runs) if runs else "not measured yet":
+    for runner, runs in summary.by_runner(results, model).items():
+        if why := summary.trouble(runs):
             failures.append(f"{runner}: {why}")
             rows.append([runner, "no number"])
             continue
-        best = [stats.highest_rate(run, bound) for run in runs]
-        kept = [turn for turn in best if turn]
-        if not kept:
+        found = summary.under_load(runs, bound)
+        if found is None:
             rows.append([runner, "none"])
             continue
-        latencies = [second for turn in kept for second in turn[1]]
-        shares = [digits(stats.quantile(latencies, q) * 1e3, 3) for q in (0.5, 0.9, 0.99, 0.999)]
-        most = statistics.median(max(run["turn_rates"]) for run in runs)
-        rate = statistics.median(turn[0] for turn in kept)
-        rows.append([runner, digits(rate, 3), *shares, *([digits(most, 3)] if bound else [])])
+        shares = [digits(stats.quantile(found["latencies"], q) * 1e3, 3) for q in (0.5, 0.9, 0.99, 0.999)]
+        rows.append([runner, digits(found["rate"], 3), *shares, *([digits(found["most"], 3)] if bound else [])])
     headers = ["runner", "images/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", *(["at most"] if bound else [])]
     kind = "simple" if style is NARROW else style
     table = tabulate.tabulate(
@@ -224,47 +160,32 @@ def digits(value: float, significant: int) -> str:
     return f"{value:.{max(0, significant - whole)}f}"
 
 
-def _speedup(results: dict[str, Any], model: str, runner: str) -> str:
+def _speedup(case: dict[str, Any]) -> str:
     """`ratio low-high`; a second run of the same runner is compared with the first."""
-    against = runner.removesuffix("#2") if runner.endswith("#2") else BASELINE
-    if runner == against:
+    if summary.against(case["runner"]) == case["runner"]:
         return "1 baseline"
-    ratio = speedup(results, model, against, runner)
-    if ratio is None:
+    if case["speedup"] is None:
         return "one round, no interval"
+    return _interval(stats.Ratio(case["speedup"], case["speedup_low"], case["speedup_high"]))
+
+
+def _interval(ratio: stats.Ratio) -> str:
     return f"{ratio.value:.2f} {ratio.low:.2f}-{ratio.high:.2f}{'' if ratio.conclusive else ' ~'}"
-
-
-def speedup(results: dict[str, Any], model: str, against: str, runner: str) -> stats.Ratio | None:
-    """How much faster `runner` is than `against`, over the rounds that both have."""
-    sound = sound_runs(results)
-    return stats.between(sound.get((model, against), []), sound.get((model, runner), []))
 
 
 def twins_line(results: dict[str, Any], model: str) -> str:
     """How long a call takes in C++ against Python, on the same file by the same route; empty where no route ran in both."""
     parts = []
-    for runner in results["config"]["runners"]:
-        runtime, route, precision = panel.parts(runner)
-        twin = runner.replace("cpp/", "python/", 1)
-        if runtime == "cpp" and "#" not in runner and (ratio := speedup(results, model, runner, twin)):
-            name = route if precision == "fp32" else f"{route}/{precision}"
-            parts.append(f"{name} {ratio.value:.2f} {ratio.low:.2f}-{ratio.high:.2f}{'' if ratio.conclusive else ' ~'}")
+    for runner, ratio in summary.twins(results, model).items():
+        _, route, precision = panel.parts(runner)
+        name = route if precision == "fp32" else f"{route}/{precision}"
+        parts.append(f"{name} {_interval(ratio)}")
     return f"time of C++ / Python, same file: {', '.join(parts)}" if parts else ""
-
-
-def sound_runs(results: dict[str, Any]) -> dict[tuple[str, str], list[record.Record]]:
-    """The runs that ended well and agreed with eager, by model and runner."""
-    found: dict[tuple[str, str], list[record.Record]] = {}
-    for run in results["runs"]:
-        if not trouble([run]):
-            found.setdefault((run["model"], run["runner"]), []).append(run)
-    return found
 
 
 def peers_table(results: dict[str, Any], style: Any = "simple") -> str:
     """The best C++ runner of each model and precision against the best peer; empty where there are no such pairs."""
-    lines = [] if arriving(results) else panel.lines(sound_runs(results))
+    lines = [] if summary.arriving(results) else panel.lines(summary.sound_runs(results))
     if not lines:
         return ""
     rows = [
@@ -293,33 +214,18 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
         LEGEND,
         f"{where['cpus']} x {where['cpu']}{', ' + where['gpu'] if where['gpu'] else ''}",
         f"torch {where['torch']}, LibTorch {where['libtorch']}, Python {where['python']}",
-        *warnings(results),
+        *(f"warning: {text}" for text in summary.warnings(results)),
     ]
     if path:
         lines.append(f"{shown(path)}{'' if results['complete'] else ' (not complete: deploybench bench --resume)'}")
     return "\n".join(lines)
 
 
-def warnings(results: dict[str, Any]) -> list[str]:
-    """What a reader must know before trusting the numbers, each with the remedy."""
-    found = list(dict.fromkeys(text for run in results["runs"] for text in run.get("warnings", [])))
-    stolen = results.get("stolen_fraction", 0)
-    if stolen > 0.02:
-        found.append(f"{stolen:.0%} of the time was stolen by other guests of the host: measure again when it is quiet")
-    if results["environment"]["load_average_1min"] > results["environment"]["cpus"]:
-        found.append("other programs were busy at the start (load average above the CPUs): measure again without them")
-    if any(run.get("build_type") not in (None, "Release") for run in results["runs"]):
-        found.append("the C++ program is not a Release build: make build")
-    if any(run.get("weights_origin") == "random" for run in results["runs"]):
-        found.append("RANDOM weights: speed and parity are real, labels mean nothing (make download)")
-    return [f"warning: {text}" for text in found]
-
-
 def markdown(results: dict[str, Any]) -> str:
     """The same tables for a page."""
     parts = []
-    for part in by_batch(results):
-        for model in measured_models(part):
+    for part in summary.by_batch(results):
+        for model in summary.measured_models(part):
             text, _, rest = model_table(part, model, "github").partition("\n")
             parts.append(f"**{text}**\n\n{rest}\n")
         if against := peers_table(part, "github"):
