@@ -123,7 +123,7 @@ def python(session: nox.Session) -> None:
         session,
         "setuptools",
         *PYPROJECT["project"]["dependencies"],
-        *groups("tests", "types", "peers", "bundle"),
+        *groups("tests", "types", "peers", "bundle", "report"),
         torch=True,
     )
 
@@ -273,6 +273,6 @@ def lock(session: nox.Session) -> None:
     session.run(
         "python",
         "python/lock.py",
-        *groups("nox", "cpp", "tests", "types", "lint", "peers", "bundle"),
+        *groups("nox", "cpp", "tests", "types", "lint", "peers", "bundle", "report"),
         *PYPROJECT["project"]["dependencies"],
     )

@@ -40,8 +40,6 @@ SELF_CHECK_ROUNDS = 36
 RUNS, LEAST_RUNS = 100, 60
 CALLS = 1500  # timed, of all runners of a model, by which runs become fewer
 WORKERS = 36  # processes a model, by which rounds become fewer: 32 runners of ResNet-50 take 80 s a round
-# What must be equal for a run to be resumed: runs of unlike machines do not mix.
-SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -236,12 +234,9 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The results file to go on with; failed runs are tried again, refusals are kept."""
     path = Path(args.resume) if args.resume else record.latest(args.results)
     results = record.load(path)
-    now = record.environment()
-    unlike = [name for name in SAME_ENVIRONMENT if now[name] != results["environment"][name]]
-    if unlike:
-        was = ", ".join(f"{name} was {results['environment'][name]}, is {now[name]}" for name in unlike)
+    if unlike := record.unlike(results["environment"], record.environment()):
         raise DeploybenchError(
-            "usage", f"{shown(path)}: made in another environment ({was}); run bench without --resume"
+            "usage", f"{shown(path)}: made in another environment ({unlike}); run bench without --resume"
         )
     missing = ", ".join(sorted(CONFIGURED - results["config"].keys()))
     if missing:

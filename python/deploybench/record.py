@@ -36,6 +36,15 @@ KNOBS = {
     "cuda_graph": ("off", "on"),
 }
 
+# What must be equal for runs to be compared or to be resumed: those of unlike machines do not mix.
+SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
+
+
+def unlike(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """In what two environments differ so that their runs do not mix, for a person; empty where they do not."""
+    names = [name for name in SAME_ENVIRONMENT if was[name] != now[name]]
+    return ", ".join(f"{name} was {was[name]}, is {now[name]}" for name in names)
+
 
 def failure(runtime: str, artifact: str | None, code: str, message: str) -> Record:
     """The record of a run that failed."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import math
+import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tabulate
 
-from deploybench import panel, paths, record, stats, summary
+from deploybench import artifact, page, panel, paths, record, stats, summary
+from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
 LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
@@ -24,6 +29,8 @@ UNITS = {
     "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval",
 }  # fmt: skip
 WIDTH = 80
+FORMATS = ("text", "markdown", "csv", "html")
+ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html"}
 DISPENSABLE = (
     "cold",
     "p90",
@@ -35,27 +42,64 @@ DISPENSABLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a results file (default: the last)")
-    parser.add_argument(
-        "--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where the last is looked for"
-    )
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    add = parser.add_argument
+    add("files", nargs="*", type=Path, metavar="FILE", help="results files, of one machine (default: the last)")
+    add("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where the last is looked for")
+    add(
+        "--format", choices=FORMATS, metavar="FORMAT",
+        help=f"{', '.join(FORMATS)} (default: what --out's name says, else text); html is a page of figures and tables",
+    )  # fmt: skip
+    add("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the tables; 1 where a runner failed or was not equal to eager."""
-    path = args.file or record.latest(args.results)
-    results = record.load(path)
-    if args.markdown:
-        print(markdown(results))
+    """Prints or writes the report; 1 where a runner failed or was not equal to eager."""
+    chosen = args.format or (ENDINGS.get(args.out.suffix, "text") if args.out else "text")
+    if chosen == "html" and not args.out:
+        raise DeploybenchError("usage", "--format html: a page goes into a file; --out FILE.html")
+    files = [(path, record.load(path)) for path in args.files or [record.latest(args.results)]]
+    if len(files) > 1 and chosen in ("html", "csv"):
+        page.refuse_unlike(files)
+    if chosen == "html":
+        said = page.render(files)
+    elif chosen == "csv":
+        said = csv_lines(files)
     else:
-        for part in summary.by_batch(results):
-            for model in summary.measured_models(part):
-                print(model_table(part, model) + "\n")
-            if against := peers_table(part):
-                print(against + "\n")
-        print(footer(results, path))
-    return 0 if summary.all_sound(results) else 1
+        said = "\n".join(markdown(results) if chosen == "markdown" else text(results, path) for path, results in files)
+    if args.out:
+        with artifact.written_atomically(args.out) as partial:
+            partial.write_text(said.rstrip("\n") + "\n", encoding="utf-8")
+        print(f"{shown(args.out)}: {args.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+    else:
+        print(said)
+    return 0 if all(summary.all_sound(results) for _, results in files) else 1
+
+
+def text(results: dict[str, Any], path: Path) -> str:
+    """The tables for a terminal."""
+    parts = []
+    for part in summary.by_batch(results):
+        parts += [model_table(part, model) + "\n" for model in summary.measured_models(part)]
+        if against := peers_table(part):
+            parts.append(against + "\n")
+    return "\n".join([*parts, footer(results, path)])
+
+
+def csv_lines(files: Sequence[tuple[Path, dict[str, Any]]]) -> str:
+    """A line for each file, model, batch size and runner: raw numbers, in seconds and bytes, empty where there are none."""
+    rows = [
+        {"file": shown(path), **case}
+        for path, results in files
+        for part in summary.by_batch(results)
+        for model in summary.measured_models(part)
+        for case in summary.cases(part, model)
+    ]
+    said = io.StringIO()
+    names = ["file", *summary.DESCRIBED, *(column.name for column in summary.COLUMNS), "trouble"]
+    writer = csv.DictWriter(said, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return said.getvalue().rstrip("\n")
 
 
 def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:

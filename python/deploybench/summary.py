@@ -27,6 +27,8 @@ class Column:
     digits: int = 3  # significant ones
 
 
+# What a case is; COLUMNS are its numbers.
+DESCRIBED = ("model", "runner", "runtime", "route", "precision", "device", "batch_size", "instances", "threads")
 COLUMNS = (
     Column("median_seconds", "median", "ms", 1e3, 4),
     Column("median_low_seconds", "median, 95 % from", "ms", 1e3, 4),
