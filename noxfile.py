@@ -230,6 +230,13 @@ def report(session: nox.Session) -> None:
     deploybench(session, "report", *session.posargs)
 
 
+@job("python")
+def results(session: nox.Session) -> None:
+    """Make the pages of docs/results from the records there."""
+    for file in sorted((ROOT / "docs/results").glob("*.json")):
+        deploybench(session, "report", str(file), "--out", str(file.with_suffix(".md")))
+
+
 @job("python", "cpp")
 def matrix(session: nox.Session) -> None:
     """Every model by every route in both languages, against docs/matrix.csv (-- --update writes it)."""

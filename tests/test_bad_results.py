@@ -65,7 +65,7 @@ def test_report(name: str, content: bytes | None, words: tuple[str, ...], here: 
         file.write_bytes(content)
     for run in (
         lambda: here("report", file),
-        lambda: here("report", file, "--markdown"),
+        lambda: here("report", file, "--format", "markdown"),
         lambda: here("bench", "--resume", file),
     ):
         refused(run, (tmp_path,), 1, (str(file), *words))

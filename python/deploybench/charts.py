@@ -18,7 +18,7 @@ MODEL_ROW = 24  # of a model's: two precisions beside each other
 HEIGHT = 290
 # Where logarithmic axes have lines: Vega's own are nine a decade.
 TICKS = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
-RATIOS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10]
+RATIOS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10]
 DECADES = [10.0**power for power in range(-17, 1)]
 CONFIG: Spec = {
     "font": FONT,
@@ -106,7 +106,7 @@ def _rows(*layers: Spec) -> Spec:
     return {"usermeta": {"row": ROW, "of": "runner"}, "encoding": {"y": RUNNER, "color": COLOUR}, "layer": list(layers)}
 
 
-def _value(field: str, at: str, places: str = ",.3~r") -> list[Spec]:
+def _value(field: str, at: str, places: str = ",.3r") -> list[Spec]:
     """The number to the right of what shows it, and place for it on the axis."""
     return [
         {
@@ -134,7 +134,7 @@ LATENCY = _rows(
             "tooltip": _tooltip("runner", "median", "median_low", "median_high", "p99", "speedup"),
         },
     },
-    *_value("median", "top", ",.4~r"),
+    *_value("median", "top", ",.4r"),
 )  # fmt: skip
 
 CALLS = _rows(
@@ -328,6 +328,7 @@ def ratios(row: str, value: str, low: str, high: str, *tips: str) -> Spec:
         "usermeta": {"row": MODEL_ROW if by_model else ROW, "of": row},
         "layer": [
             {"mark": {"type": "rule", "color": "var(--soft)"}, "encoding": {"x": {"datum": 1}}},
+            *({"mark": {"type": "point", "opacity": 0}, "encoding": {"x": {"datum": at}}} for at in (0.94, 1.06)),  # least width
             {"mark": BAND, "encoding": {**place, "color": COLOUR, "x": {**start, "axis": axis}, "x2": {"field": high}}},
             {
                 "mark": _points(),

@@ -18,7 +18,8 @@
     return node;
   };
   const digits = (value, significant) => {
-    if (value !== 0 && Math.abs(value) < 1e-3) return value.toExponential(Math.max(0, significant - 1));
+    if (value === 0) return "0";
+    if (Math.abs(value) < 10 ** (1 - significant)) return value.toExponential(Math.max(0, significant - 1));
     const whole = Math.abs(value) >= 1 ? String(Math.trunc(Math.abs(value))).length : 0;
     return value.toFixed(Math.min(20, Math.max(0, significant - whole)));
   };
@@ -61,8 +62,14 @@
       return { row, line, words: line.textContent.toLowerCase() };
     });
     const heads = columns.map((column) => {
-      const button = make("button", { type: "button" }, column.title, make("small", { textContent: column.unit }));
+      // no <button>, which Chromium leaves out where it repeats a head on the next sheet of paper
+      const button = make("div", { role: "button", tabIndex: 0 }, column.title, make("small", { textContent: column.unit }));
       const head = make("th", { className: column.number ? "" : "text", scope: "col" }, button);
+      button.onkeydown = (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        button.click();
+      };
       button.onclick = () => {
         const down = head.getAttribute("aria-sort") === "ascending";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
@@ -134,6 +141,7 @@
       tooltip: { theme: "tip", disableDefaultStyle: true },
     });
     one.view = made.view;
+    plot.style.minHeight = 0;
     if (figure.scope === "page") {
       made.view.addEventListener("click", (_, item) => {
         const model = item?.datum?.model;
@@ -166,7 +174,11 @@
     clearTimeout(resized);
     resized = setTimeout(() => refresh((one) => !one.node.hidden && one.plot.clientWidth !== one.width), 150);
   });
-  addEventListener("beforeprint", () => figures.forEach((one) => { if (!one.node.hidden) { one.details.open = true; tabulate(one); } }));
+  // On paper tables lie open, save those of all models, which repeat the table of all numbers.
+  addEventListener("beforeprint", () => figures.filter((one) => !one.node.hidden && one.figure.scope !== "page").forEach((one) => {
+    one.details.open = true;
+    tabulate(one);
+  }));
 
   const tile = (label, one, value, unit, more) => make("div", { className: "tile" }, make("span", { textContent: label }),
     make("b", {}, value, make("small", { textContent: ` ${unit}` })), make("span", { className: "runner" }, make("i", { style: `background:${colour(one)}` }), one.runner), make("span", { textContent: more }));
@@ -183,7 +195,7 @@
       const more = (name === "median" || name === "images_per_second") && one.speedup !== null ? `${digits(one.speedup, 3)} × eager${range}` : "";
       return tile(label, one, shown(one[name], column), column.unit, more);
     }));
-    document.querySelector("#model h2").textContent = chosen.model;
+    document.querySelector("#model h2").textContent = models.length > 1 ? chosen.model : "By runner";
   };
 
   const choose = (what) => {

@@ -28,6 +28,7 @@ UNITS = {
     "runner": "", "median": "ms", "p90": "ms", "p99": "ms", "img/s": "", "load": "ms", "call1": "ms", "cold": "ms", "from": "call",
     "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval",
 }  # fmt: skip
+FROM = "From [{name}]({name}), by `deploybench report {name} --format markdown`\n"
 WIDTH = 80
 FORMATS = ("text", "markdown", "csv", "html")
 ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html"}
@@ -65,11 +66,12 @@ def run(args: argparse.Namespace) -> int:
     elif chosen == "csv":
         said = csv_lines(files)
     else:
-        said = "\n".join(markdown(results) if chosen == "markdown" else text(results, path) for path, results in files)
+        show = markdown if chosen == "markdown" else text
+        said = "\n".join(show(results, path) for path, results in files)
     if args.out:
         with artifact.written_atomically(args.out) as partial:
             partial.write_text(said.rstrip("\n") + "\n", encoding="utf-8")
-        print(f"{shown(args.out)}: {args.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+        print(f"{shown(args.out)}: {args.out.stat().st_size / 1e3:,.0f} kB", file=sys.stderr)
     else:
         print(said)
     return 0 if all(summary.all_sound(results) for _, results in files) else 1
@@ -265,13 +267,16 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
     return "\n".join(lines)
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """The same tables for a page."""
-    parts = []
+def markdown(results: dict[str, Any], path: Path | None = None) -> str:
+    """The same tables for a page; with a heading that names the file it is made of."""
+    parts = [] if path is None else [f"# {path.stem}\n", FROM.format(name=path.name)]
     for part in summary.by_batch(results):
-        for model in summary.measured_models(part):
+        models = summary.measured_models(part)
+        tables = []
+        for model in models:
             text, _, rest = model_table(part, model, "github").partition("\n")
-            parts.append(f"**{text}**\n\n{rest}\n")
+            tables.append(f"**{text}**\n\n{rest}\n")
         if against := peers_table(part, "github"):
-            parts.append(against + "\n")
+            tables.insert(0 if len(models) > 1 else len(tables), against + "\n")  # of many models the sum comes first
+        parts += tables
     return "\n".join(parts) + "\n" + "\n".join(f"- {line}" for line in footer(results, None).splitlines()) + "\n"
