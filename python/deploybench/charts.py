@@ -63,7 +63,7 @@ TIPS = {
     "rate": ("images/s that arrive", ".3~r"),
     "artifact": ("file, MB", ".3~r"),
     "peak_rss": ("peak RSS, MB", ".3~r"),
-    "max_logit_difference": ("largest difference of logits", ".2~e"),
+    "disagreement": ("largest difference of logits", ".2~e"),
     "batch_size": ("images a call", ""),
     "instances": ("instances", ""),
 }
@@ -266,7 +266,6 @@ def against(field: str, title: str, **scale: Any) -> Spec:
         x["axis"] |= {"values": DECADES, "format": "~e"}
     return {
         "height": HEIGHT - 40,
-        "transform": [{"filter": f"datum['{field}'] > 0"}],  # a logarithm has no place for 0
         "mark": _points(80),
         "encoding": {
             "x": x, "y": _y("median", "median, ms", zero=True),

@@ -12,7 +12,8 @@ from deploybench.charts import Spec
 @dataclass(frozen=True)
 class Figure:
     """`scope`: the cases it shows: of the `page` at the chosen setting, of the chosen `model` at all settings, or of the
-    model at the `setting`. It is shown where a case has a number in each of `needs`, and `distinct` has two values or more.
+    model at the `setting`. It is shown where a case has a number in each of `needs`, and `distinct` has two values or more;
+    of a model at all settings only those that agree with the chosen one in `same`.
     `sort`: the number by which cases are ordered, the smallest first. `columns`: those of its table, beside the runner.
     `cell`: pixels that a runner needs in width, where the figure must be wide or a small screen scroll."""
 
@@ -25,6 +26,7 @@ class Figure:
     scope: str = "setting"
     sort: str | None = None
     distinct: str | None = None
+    same: tuple[str, ...] = ()
     data: str = "cases"
     cell: int = 0
     third: bool = False  # a third of the page in width, not a half
@@ -36,7 +38,7 @@ SPEEDUP = ("speedup", "speedup_low", "speedup_high")
 # gets a row here and a column in summary.COLUMNS.
 PRICES: tuple[tuple[str, str, str, str, dict[str, Any], str], ...] = (
     (
-        "agreement", "Latency and agreement", "max_logit_difference", "largest difference of logits, relative, logarithmic",
+        "agreement", "Latency and agreement", "disagreement", "largest difference of logits, relative, logarithmic",
         {"type": "log", "nice": False},
         "Outputs against eager's at fp32: to the left agrees more, below is faster. What agrees to the last bit has no place here.",
     ),
@@ -83,14 +85,16 @@ FIGURES = (
         charts.MANY, ("images_per_second", "batch_size", "instances", "threads"), ("many",), sort="median",
     ),
     Figure(
-        "batches", "Throughput and batch size", "Images a second by the images of a call.",
+        "batches", "Throughput and batch size", "Images a second by the images of a call, at the instances and threads that are chosen.",
         charts.curve("batch_size", "images a call"), ("batch_size", "images_per_second", "median", "instances", "threads"),
         ("images_per_second", "fastest"), scope="model", distinct="batch_size",
+        same=("instances", "threads"),
     ),
     Figure(
-        "instances", "Throughput and instances", "Images a second by the instances that call at the same time.",
+        "instances", "Throughput and instances", "Images a second by the instances that call at once, at the batch size that is chosen.",
         charts.curve("instances", "instances"), ("instances", "threads", "images_per_second", "median", "batch_size"),
         ("images_per_second", "fastest"), scope="model", distinct="instances",
+        same=("batch_size",),
     ),
     Figure(
         "load", "Latency under load", "Images arrive by themselves, and 99 of 100 answers took at most so long. Dashed: the bound.",

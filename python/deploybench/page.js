@@ -32,6 +32,8 @@
   // What a figure shows, in its order.
   const rowsOf = (figure) => {
     let rows = data[figure.data].filter((one) => !chosen.hidden.has(one.shade));
+    const here = data.cases.find((one) => one.setting === chosen.setting);
+    rows = rows.filter((one) => figure.same.every((name) => one[name] === here?.[name]));
     if (figure.scope !== "model") rows = rows.filter((one) => one.setting === chosen.setting);
     if (figure.scope !== "page") rows = rows.filter((one) => one.model === chosen.model);
     rows = rows.filter((one) => figure.needs.every((name) => one[name] !== null && one[name] !== undefined));
@@ -105,7 +107,7 @@
     const details = make("details", {}, make("summary", { textContent: "Table" }));
     const node = make("figure", { className: figure.third ? "figure third" : "figure", id: `figure-${figure.name}` },
       make("h3", { textContent: figure.title }), make("p", { className: "caption", textContent: figure.caption }), plot, details);
-    document.querySelector(`#${figure.scope === "page" ? "overview" : "model"} .figures`).append(node);
+    document.querySelector(figure.scope === "page" ? "#overview .figures" : figure.third ? "#model .thirds" : "#model .figures").append(node);
     const one = { figure, node, plot, details, view: null, width: 0, stale: true };
     details.ontoggle = () => details.open && tabulate(one);
     return one;
@@ -161,7 +163,7 @@
   const drawNext = async () => {
     const next = figures.find((one) => one.stale);
     document.documentElement.dataset.drawn = next ? "no" : "yes";
-    if (!next) return;
+    if (!next) return void performance.mark("drawn");
     await draw(next);
     idle(drawNext);
   };
@@ -195,7 +197,7 @@
       const more = (name === "median" || name === "images_per_second") && one.speedup !== null ? `${digits(one.speedup, 3)} × eager${range}` : "";
       return tile(label, one, shown(one[name], column), column.unit, more);
     }));
-    document.querySelector("#model h2").textContent = models.length > 1 ? chosen.model : "By runner";
+    document.querySelector("#model h2").textContent = models.length > 1 ? chosen.model : models.length ? "By runner" : "No runs yet";
   };
 
   const choose = (what) => {

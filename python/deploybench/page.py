@@ -36,6 +36,7 @@ DETAILS = (  # numbers of figures, which the table of all numbers does without
     Column("third_call_seconds", "call 3", "ms", 1e3),
     Column("fifth_call_seconds", "call 5", "ms", 1e3),
     Column("cold_rest_seconds", "process and libraries", "ms", 1e3),
+    Column("disagreement", "logits off by", "", 1.0, 2),
     Column("twin", "C++ / Python"),
     Column("twin_low", "95 % from"),
     Column("twin_high", "to"),
@@ -86,7 +87,9 @@ def render(files: Sequence[tuple[Path, dict[str, Any]]]) -> str:
     parts = {
         "version": html.escape(deploybench.__version__),
         "title": html.escape(title),
-        "below": html.escape(f"{len(runners)} runners; {_machine(files[0][1])}; {'; '.join(settings)}"),
+        "below": html.escape(
+            f"{len(runners)} runners; {_machine(files[0][1])}; {settings[0] if len(settings) == 1 else f'{len(settings)} settings'}"
+        ),
         "warnings": _warnings(files),
         "environment": "".join(_environment(files, path, results) for path, results in files),
         "reading": "".join(f"<p><b>{name}:</b> {text}</p>" for name, text in READING),
@@ -188,6 +191,7 @@ def _detailed(
         **{f"{name}_call_seconds": second for name, second in nth.items()},
         "cold_rest_seconds": max(0.0, case["cold_start_seconds"] - case["load_seconds"] - case["first_call_seconds"]),
         "many": case["images_per_second"] if many else None,
+        "disagreement": case["max_logit_difference"] or None,  # a logarithm has no place for 0
         "call_times": [_round(second * 1e3) for second in chosen], "warm_times": [_round(second * 1e3) for second in curve],
         "top": _round(1e3 * (case["median_high_seconds"] or case["median_seconds"])),
     }  # fmt: skip
