@@ -310,7 +310,9 @@ def test_the_pages_of_the_documentation_are_made_of_the_records(file: Path) -> N
     assert file.with_suffix(".md").read_text(encoding="utf-8") == made, "make them anew: nox -s results"
 
 
-def test_the_documented_records_are_whole() -> None:
-    """Results are kept as they were written: complete, and of the machine that the pages name."""
+def test_the_documented_records_are_whole_and_listed() -> None:
+    """Results are kept as they were written: complete."""
+    index = (RECORDS / "README.md").read_text(encoding="utf-8")
     for file in RECORDS.glob("*.json"):
+        assert f"[{file.stem}.md]({file.stem}.md)" in index
         assert json.loads(file.read_text(encoding="utf-8"))["complete"]

@@ -28,7 +28,7 @@ VERBS = {
     "infer": ("infer", True, "the top classes of photos or of a tensor file"),
     "bench": ("bench", False, "compare runtimes and routes: alternate workers, one table"),
     "bundle": ("bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
-    "report": ("report", False, "show a results file again"),
+    "report": ("report", False, "show results again: in the terminal, as a page with figures, Markdown or CSV"),
     "matrix": ("matrix", False, "load, run and compare every model by every route in both languages"),
     "worker": ("worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
 }

@@ -194,12 +194,16 @@ def load(path: Path) -> dict[str, Any]:
     return dict(results)
 
 
+# What a number of seconds, bytes or calls can be: beyond these, sums and quotients of such numbers may be infinite.
+LEAST, MOST = 1e-12, 1e18
+
+
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and 0 <= value <= MOST
 
 
 def _numbers(value: object) -> bool:
-    return isinstance(value, list) and all(_number(one) and one > 0 for one in value)
+    return isinstance(value, list) and all(_number(one) and one >= LEAST for one in value)
 
 
 def _texts(value: object) -> bool:
