@@ -1,4 +1,4 @@
-"""The figures of the page: what each shows, which cases it wants, the columns of its table. `charts` says how it is drawn."""
+"""The figures of the page: what each shows, which entries it wants, the columns of its table. `charts` says how it is drawn."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from deploybench.charts import Spec
 
 @dataclass(frozen=True)
 class Figure:
-    """`scope`: the cases it shows: of the `page` at the chosen setting, of the chosen `model` at all settings, or of the
-    model at the `setting`. It is shown where a case has a number in each of `needs`, and `distinct` has two values or more;
+    """`scope`: the entries it shows: of the `page` at the chosen setting, of the chosen `model` at all settings, or of the
+    model at the `setting`. It is shown where an entry has a number in each of `needs`, and `distinct` has two values or more;
     of a model at all settings only those that agree with the chosen one in `same`.
-    `sort`: the number by which cases are ordered, the smallest first. `columns`: those of its table, beside the runner.
+    `sort`: the number by which entries are ordered, the smallest first. `columns`: those of its table, beside the runner.
     `cell`: pixels that a runner needs in width, where the figure must be wide or a small screen scroll."""
 
     name: str
@@ -27,14 +27,14 @@ class Figure:
     sort: str | None = None
     distinct: str | None = None
     same: tuple[str, ...] = ()
-    data: str = "cases"
+    data: str = "entries"
     cell: int = 0
     third: bool = False  # a third of the page in width, not a half
 
 
 LATENCY = ("median", "median_low", "median_high")
 SPEEDUP = ("speedup", "speedup_low", "speedup_high")
-# Prices of speed: a number of a case, its axis. What records tell of accuracy on a data set, or of the size of libraries,
+# Prices of speed: a number of an entry, its axis. What records tell of accuracy on a data set, or of the size of libraries,
 # gets a row here and a column in summary.COLUMNS.
 PRICES: tuple[tuple[str, str, str, str, dict[str, Any], str], ...] = (
     (

@@ -8,9 +8,9 @@
     const names = Object.keys(columns);
     return (columns[names[0]] ?? []).map((_, row) => Object.fromEntries(names.map((name) => [name, columns[name][row]])));
   };
-  const data = { cases: unpack(page.cases), peers: unpack(page.peers) };
-  const models = [...new Set(data.cases.map((one) => one.model))];
-  const chosen = { model: models[0], setting: data.cases[0]?.setting ?? 0, hidden: new Set() };
+  const data = { entries: unpack(page.entries), peers: unpack(page.peers) };
+  const models = [...new Set(data.entries.map((one) => one.model))];
+  const chosen = { model: models[0], setting: data.entries[0]?.setting ?? 0, hidden: new Set() };
 
   const make = (tag, properties = {}, ...inside) => {
     const node = Object.assign(document.createElement(tag), properties);
@@ -32,7 +32,7 @@
   // What a figure shows, in its order.
   const rowsOf = (figure) => {
     let rows = data[figure.data].filter((one) => !chosen.hidden.has(one.shade));
-    const here = data.cases.find((one) => one.setting === chosen.setting);
+    const here = data.entries.find((one) => one.setting === chosen.setting);
     rows = rows.filter((one) => figure.same.every((name) => one[name] === here?.[name]));
     if (figure.scope !== "model") rows = rows.filter((one) => one.setting === chosen.setting);
     if (figure.scope !== "page") rows = rows.filter((one) => one.model === chosen.model);
@@ -116,8 +116,8 @@
   const tabulate = (one) => {
     if (one.details.children.length > 1) return;
     const { figure } = one;
-    const lead = figure.data === "cases" && !figure.columns.includes("model") ? [page.columns.runner] : [];
-    const names = figure.data === "cases" && figure.columns.includes("model") ? ["model", "runner", ...figure.columns.slice(1)] : figure.columns;
+    const lead = figure.data === "entries" && !figure.columns.includes("model") ? [page.columns.runner] : [];
+    const names = figure.data === "entries" && figure.columns.includes("model") ? ["model", "runner", ...figure.columns.slice(1)] : figure.columns;
     one.details.append(...table([...lead, ...names.map((name) => page.columns[name])], rowsOf(figure)));
   };
 
@@ -185,12 +185,14 @@
   const tile = (label, one, value, unit, more) => make("div", { className: "tile" }, make("span", { textContent: label }),
     make("b", {}, value, make("small", { textContent: ` ${unit}` })), make("span", { className: "runner" }, make("i", { style: `background:${colour(one)}` }), one.runner), make("span", { textContent: more }));
   const headline = () => {
-    const rows = data.cases.filter((one) => one.model === chosen.model && one.setting === chosen.setting && !one.trouble);
+    const rows = data.entries.filter((one) => one.model === chosen.model && one.setting === chosen.setting && !one.trouble);
     const least = (name) => rows.filter((one) => one[name] !== null).sort((a, b) => a[name] - b[name])[0];
     const entries = [["Fastest call", "median"], ["Fastest cold start", "cold_start"], ["Least memory", "peak_rss"], ["Smallest file", "artifact"]];
-    const many = rows.filter((one) => one.many !== null).sort((a, b) => b.many - a.many)[0];
+    const most = (name) => rows.filter((one) => one[name] !== null).sort((a, b) => b[name] - a[name])[0];
+    const [many, load] = [most("many"), most("load_top")];
     const tiles = entries.map(([label, name]) => [label, least(name), name]).filter(([, one]) => one);
     if (many) tiles[0] = ["Most images a second", many, "images_per_second"];
+    if (load) tiles[0] = ["Highest rate", load, "images_per_second"];
     document.querySelector("#model .tiles").replaceChildren(...tiles.map(([label, one, name]) => {
       const column = page.columns[name];
       const range = one.speedup_low === null ? "" : ` (${digits(one.speedup_low, 3)}–${digits(one.speedup_high, 3)})`;
@@ -202,6 +204,11 @@
 
   const choose = (what) => {
     Object.assign(chosen, what);
+    if (!data.entries.some((one) => one.model === chosen.model && one.setting === chosen.setting)) {
+      // a model that was not measured at this setting brings its own, and a setting its first model
+      const other = data.entries.find((one) => ("setting" in what ? one.setting === chosen.setting : one.model === chosen.model));
+      if (other) [what.setting, what.model] = [chosen.setting, chosen.model] = [other.setting, other.model];
+    }
     for (const select of document.querySelectorAll(".bar select")) select.value = chosen[select.name];
     headline();
     refresh((one) => one.figure.scope !== "page" || "setting" in what || "hidden" in what);
@@ -215,7 +222,7 @@
   if (models.length > 1) bar.append(menu("model", "Model", models.map((model) => [model, model])));
   if (page.settings.length > 1) bar.append(menu("setting", "Setting", page.settings.map((text, index) => [index, text])));
   const legend = make("div", { className: "legend", role: "group", ariaLabel: "ways to deploy: press to hide" });
-  for (const shade of page.shades.filter((name) => data.cases.some((one) => one.shade === name))) {
+  for (const shade of page.shades.filter((name) => data.entries.some((one) => one.shade === name))) {
     const button = make("button", { type: "button", title: "hide or show" }, make("i", { style: `background:var(--${shade})` }), shade);
     button.setAttribute("aria-pressed", "true");
     button.onclick = () => {
@@ -229,6 +236,6 @@
   bar.append(legend, make("span", { className: "key", textContent: "● C++  ○ Python  ·  circle fp32, diamond bf16, square fp16" }));
 
   const all = page.table.map((name) => page.columns[name]);
-  document.getElementById("cases").append(...table(all, data.cases));
+  document.getElementById("entries").append(...table(all, data.entries));
   choose({});
 })();

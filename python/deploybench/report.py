@@ -90,11 +90,11 @@ def text(results: dict[str, Any], path: Path) -> str:
 def csv_lines(files: Sequence[tuple[Path, dict[str, Any]]]) -> str:
     """A line for each file, model, batch size and runner: raw numbers, in seconds and bytes, empty where there are none."""
     rows = [
-        {"file": shown(path), **case}
+        {"file": shown(path), **entry}
         for path, results in files
         for part in summary.by_batch(results)
         for model in summary.measured_models(part)
-        for case in summary.cases(part, model)
+        for entry in summary.entries(part, model)
     ]
     said = io.StringIO()
     names = ["file", *summary.DESCRIBED, *(column.name for column in summary.COLUMNS), "trouble"]
@@ -108,10 +108,10 @@ def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str
     """The table of one model with its caption and, below, the runners that gave no number."""
     if summary.arriving(results):
         return load_table(results, model, style)
-    cases = summary.cases(results, model)
-    columns = [name for name in UNITS if name != "cosine" or any(case["precision"] != "fp32" for case in cases)]
-    rows = [_cells(case) for case in cases]
-    failures = [f"{case['runner']}: {case['trouble']}" for case in cases if case["trouble"]]
+    entries = summary.entries(results, model)
+    columns = [name for name in UNITS if name != "cosine" or any(entry["precision"] != "fp32" for entry in entries)]
+    rows = [_cells(entry) for entry in entries]
+    failures = [f"{entry['runner']}: {entry['trouble']}" for entry in entries if entry["trouble"]]
     if style is NARROW:
         for column in DISPENSABLE:
             if max(len(line) for line in _lines(rows, columns)) > WIDTH:
@@ -152,25 +152,25 @@ def caption(results: dict[str, Any], model: str) -> str:
     )
 
 
-def _cells(case: dict[str, Any]) -> dict[str, str]:
+def _cells(entry: dict[str, Any]) -> dict[str, str]:
     """The numbers of one runner as text."""
-    if case["trouble"]:
-        said = "not for this" if case["refused"] else "no number"
-        return {"runner": case["runner"], "speed-up": f"{said}, see below"}
+    if entry["trouble"]:
+        said = "not for this" if entry["refused"] else "no number"
+        return {"runner": entry["runner"], "speed-up": f"{said}, see below"}
     return {
-        "runner": case["runner"],
-        "median": digits(case["median_seconds"] * 1e3, 4),
-        "p90": digits(case["p90_seconds"] * 1e3, 3),
-        "p99": digits(case["p99_seconds"] * 1e3, 3),
-        "img/s": digits(case["images_per_second"], 3),
-        "load": digits(case["load_seconds"] * 1e3, 3),
-        "call1": digits(case["first_call_seconds"] * 1e3, 3),
-        "cold": digits(case["cold_start_seconds"] * 1e3, 3),
-        "from": f"{case['steady_from_call']:.0f}",
-        "RSS": f"{case['peak_rss_bytes'] / 1e6:.0f}",
-        "file": digits(case["artifact_bytes"] / 1e6, 3),
-        "cosine": f"{case['cosine']:.5f}",
-        "speed-up": _speedup(case),
+        "runner": entry["runner"],
+        "median": digits(entry["median_seconds"] * 1e3, 4),
+        "p90": digits(entry["p90_seconds"] * 1e3, 3),
+        "p99": digits(entry["p99_seconds"] * 1e3, 3),
+        "img/s": digits(entry["images_per_second"], 3),
+        "load": digits(entry["load_seconds"] * 1e3, 3),
+        "call1": digits(entry["first_call_seconds"] * 1e3, 3),
+        "cold": digits(entry["cold_start_seconds"] * 1e3, 3),
+        "from": f"{entry['steady_from_call']:.0f}",
+        "RSS": f"{entry['peak_rss_bytes'] / 1e6:.0f}",
+        "file": digits(entry["artifact_bytes"] / 1e6, 3),
+        "cosine": f"{entry['cosine']:.5f}",
+        "speed-up": _speedup(entry),
     }
 
 
@@ -206,13 +206,13 @@ def digits(value: float, significant: int) -> str:
     return f"{value:.{max(0, significant - whole)}f}"
 
 
-def _speedup(case: dict[str, Any]) -> str:
+def _speedup(entry: dict[str, Any]) -> str:
     """`ratio low-high`; a second run of the same runner is compared with the first."""
-    if summary.against(case["runner"]) == case["runner"]:
+    if summary.against(entry["runner"]) == entry["runner"]:
         return "1 baseline"
-    if case["speedup"] is None:
+    if entry["speedup"] is None:
         return "one round, no interval"
-    return _interval(stats.Ratio(case["speedup"], case["speedup_low"], case["speedup_high"]))
+    return _interval(stats.Ratio(entry["speedup"], entry["speedup_low"], entry["speedup_high"]))
 
 
 def _interval(ratio: stats.Ratio) -> str:

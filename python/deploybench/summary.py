@@ -1,4 +1,4 @@
-"""What a results file says, as numbers: one case for each model, batch size and runner. Computes on reading; no text, no torch.
+"""What a results file says, as numbers: one entry for each model, batch size and runner. Computes on reading; no text, no torch.
 
 `report` prints these numbers as tables, `page` draws them. A number that cannot be had is None.
 """
@@ -18,7 +18,7 @@ Sound = dict[tuple[str, str], list[record.Record]]  # runs by model and runner
 
 @dataclass(frozen=True)
 class Column:
-    """A number of a case: its name in CSV, with the unit in it; what a person reads, with title, unit and factor to it."""
+    """A number of an entry: its name in CSV, with the unit in it; what a person reads, with title, unit and factor to it."""
 
     name: str
     title: str
@@ -27,7 +27,7 @@ class Column:
     digits: int = 3  # significant ones
 
 
-# What a case is; COLUMNS are its numbers.
+# What an entry is; COLUMNS are its numbers.
 DESCRIBED = ("model", "runner", "runtime", "route", "precision", "device", "batch_size", "instances", "threads")
 COLUMNS = (
     Column("median_seconds", "median", "ms", 1e3, 4),
@@ -168,36 +168,36 @@ def under_load(runs: list[record.Record], bound: float | None) -> dict[str, Any]
     return {"rate": statistics.median(rate for rate, _ in kept), "latencies": latencies, "most": most}
 
 
-def cases(part: dict[str, Any], model: str) -> list[dict[str, Any]]:
-    """A flat case for each runner of a model at one batch size: what it is, the COLUMNS, and `trouble` where it has none.
+def entries(part: dict[str, Any], model: str) -> list[dict[str, Any]]:
+    """A flat entry for each runner of a model at one batch size: what it is, the COLUMNS, and `trouble` where it has none.
 
     Of images that arrive by themselves the times are latencies, `images_per_second` is the rate, and there is no speed-up.
     """
     sound = sound_runs(part)
-    return [_case(part, model, runner, runs, sound) for runner, runs in by_runner(part, model).items()]
+    return [_entry(part, model, runner, runs, sound) for runner, runs in by_runner(part, model).items()]
 
 
-def _case(results: dict[str, Any], model: str, runner: str, runs: list[record.Record], sound: Sound) -> dict[str, Any]:
+def _entry(results: dict[str, Any], model: str, runner: str, runs: list[record.Record], sound: Sound) -> dict[str, Any]:
     config, (runtime, route, precision) = results["config"], panel.parts(runner)
-    case: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "model": model, "runner": runner, "runtime": runtime, "route": route, "precision": precision,
         "device": config["device"], "batch_size": config["batch_size"], "instances": config.get("instances", 1),
         "threads": config["threads"], **{column.name: None for column in COLUMNS}, "trouble": trouble(runs),
     }  # fmt: skip
-    if case["trouble"]:
-        return {**case, "refused": bool(runs) and unsupported(runs)}
-    case |= numbers(runs)
+    if entry["trouble"]:
+        return {**entry, "refused": bool(runs) and unsupported(runs)}
+    entry |= numbers(runs)
     if arriving(results):
-        return case | _latencies(runs, config.get("latency_bound"))
+        return entry | _latencies(runs, config.get("latency_bound"))
     base = against(runner)
     if base == runner:
-        return case | {"speedup": 1.0}
+        return entry | {"speedup": 1.0}
     ratio = speedup(sound, model, base, runner)
-    return case | ({"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high} if ratio else {})
+    return entry | ({"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high} if ratio else {})
 
 
 def _latencies(runs: list[record.Record], bound: float | None) -> dict[str, Any]:
-    """What takes the place of the times of calls in a case under load."""
+    """What takes the place of the times of calls in an entry under load."""
     found = under_load(runs, bound)
     names = ("median_seconds", "median_low_seconds", "median_high_seconds", "p90_seconds", "p99_seconds")
     empty: dict[str, Any] = {**dict.fromkeys(names), "images_per_second": None}
