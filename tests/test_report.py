@@ -318,6 +318,10 @@ def test_without_the_library_a_page_says_what_to_install(results: dict[str, Any]
 def test_a_page_goes_into_a_file(tmp_path: Path) -> None:
     one_line_error(python("report", RECORDS / "resnet50-cpu.json", "--format", "html"), 2, "--out FILE.html")
     one_line_error(python("report", RECORDS / "resnet50-cpu.json", "--out", "/proc/x.html"), 1, "/proc/x.html", "--out")
+    file = tmp_path / "record.json"
+    file.write_bytes((RECORDS / "resnet50-cpu.json").read_bytes())
+    one_line_error(python("report", file, "--out", file), 2, "record.json", "written over")
+    assert file.read_bytes() == (RECORDS / "resnet50-cpu.json").read_bytes()
 
 
 @pytest.mark.parametrize("file", sorted(RECORDS.glob("*.json")), ids=lambda file: file.stem)

@@ -58,7 +58,12 @@ def run(args: argparse.Namespace) -> int:
     chosen = args.format or (ENDINGS.get(args.out.suffix, "text") if args.out else "text")
     if chosen == "html" and not args.out:
         raise DeploybenchError("usage", "--format html: a page goes into a file; --out FILE.html")
-    files = [(path, record.load(path)) for path in args.files or [record.latest(args.results)]]
+    if args.out and args.out.suffix == ".json":
+        raise DeploybenchError(
+            "usage", f"{args.out}: records end in .json, and none is written over; --out FILE.html, .md or .csv"
+        )
+    named = list(dict.fromkeys(args.files)) or [record.latest(args.results)]
+    files = [(path, record.load(path)) for path in named]
     if len(files) > 1 and chosen in ("html", "csv"):
         page.refuse_unlike(files)
     if chosen == "html":
