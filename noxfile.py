@@ -123,7 +123,7 @@ def python(session: nox.Session) -> None:
         session,
         "setuptools",
         *PYPROJECT["project"]["dependencies"],
-        *groups("nox", "tests", "types", "peers", "bundle", "notebook", "docs"),
+        *groups("nox", "tests", "types", "peers", "bundle", "report", "notebook", "docs"),
         torch=True,
     )
 
@@ -230,6 +230,13 @@ def report(session: nox.Session) -> None:
     deploybench(session, "report", *session.posargs)
 
 
+@job("python")
+def results(session: nox.Session) -> None:
+    """Make the pages of docs/results from the records there."""
+    for file in sorted((ROOT / "docs/results").glob("*.json")):
+        deploybench(session, "report", str(file), "--out", str(file.with_suffix(".md")))
+
+
 @job("python", "cpp")
 def docs(session: nox.Session) -> None:
     """Build the site into dist/docs (open dist/docs/index.html); a broken link fails."""
@@ -280,6 +287,6 @@ def lock(session: nox.Session) -> None:
     session.run(
         "python",
         "python/lock.py",
-        *groups("nox", "cpp", "tests", "types", "lint", "peers", "bundle", "notebook", "docs"),
+        *groups("nox", "cpp", "tests", "types", "lint", "peers", "bundle", "report", "notebook", "docs"),
         *PYPROJECT["project"]["dependencies"],
     )

@@ -17,7 +17,8 @@ pytest_plugins = [
     "agreement",
     "photos",
     "checkout",
-]  # their fixtures: place, here, programs; eager_of; photo_libraries; checkout
+    "browser",
+]  # their fixtures: place, here, programs; eager_of; photo_libraries; checkout; browser
 
 ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))

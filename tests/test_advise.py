@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, native, one_line_error, python
-from deploybench import deployment, models, panel, record, routes, selection
-from deploybench.verbs import advise, report, search
+from deploybench import deployment, models, panel, record, routes, search, selection, summary
+from deploybench.verbs import advise
 
 PANEL = ROOT / "docs" / "results" / "panel-cpu.json"
 
@@ -38,7 +38,7 @@ def test_the_choice_is_within_3_percent_of_the_exhaustive_one(model: str) -> Non
         for runner in results["config"]["runners"]
         if runner != "python/eager"
     }
-    sound = {runner: its for runner, its in runs.items() if not report.trouble(its)}
+    sound = {runner: its for runner, its in runs.items() if not summary.trouble(its)}
     seen: dict[str, list[dict[str, Any]]] = {runner: [] for runner in sound}
     todo = list(sound)
     for number in range(results["config"]["rounds"]):
@@ -100,7 +100,7 @@ def test_a_model_is_advised_and_the_commands_work(tmp_path: Path) -> None:
     for answer in said["answers"]:
         runs = [run for run in results["runs"] if run["runner"] == answer["runner"]]
         assert runs
-        assert not report.trouble(runs)
+        assert not summary.trouble(runs)
     best = said["answers"][0]
     timed = {
         one["runner"]: [run for run in results["runs"] if run["runner"] == one["runner"]] for one in results["runs"]

@@ -47,6 +47,12 @@ RESULTS: list[tuple[str, bytes | None, tuple[str, ...]]] = [
     ("a run of no seconds", changed("runs.0.run_seconds", [0.0, 0.0]), ()),
     ("a time as text", changed("runs.0.run_seconds", ["fast"]), ()),
     ("a time of NaN", changed("runs.0.run_seconds", [float("nan")]), ()),
+    ("a time of a century of centuries", changed("runs.0.load_seconds", 1e300), ()),
+    ("calls that no turn has", changed("runs.0.turn_calls", [1000]), ("turn_calls",)),
+    ("turns without their times", changed("runs.0.turn_seconds", [1.0] * 99), ("turn_seconds",)),
+    ("a cosine as text", changed("runs.0.parity", {"ok": True, "reason": "", "cosine": "fine"}), ("cosine",)),
+    ("a bound as text", changed("config.latency_bound", "soon"), ("latency_bound",)),
+    ("stolen time as text", changed("stolen_fraction", "none"), ("stolen_fraction",)),
     ("an error that is a text", changed("runs.0.error", "broken"), ()),
     ("parity as text", changed("runs.0.parity", "fine"), ()),
     ("no runners", changed("config.runners", KeyError), ()),
@@ -65,7 +71,7 @@ def test_report(name: str, content: bytes | None, words: tuple[str, ...], here: 
         file.write_bytes(content)
     for run in (
         lambda: here("report", file),
-        lambda: here("report", file, "--markdown"),
+        lambda: here("report", file, "--format", "markdown"),
         lambda: here("bench", "--resume", file),
     ):
         refused(run, (tmp_path,), 1, (str(file), *words))

@@ -167,7 +167,7 @@ def test_bench_with_instances_and_batch_sizes(driven: tuple[Path, str]) -> None:
     for size in (1, 3):
         assert f"squeezenet1_1, batch {size}, cpu, fp32, 2 instances x 1 thread, RANDOM weights" in text
     assert python("report", file).stdout.count("2 instances x 1 thread") == 2
-    assert python("report", file, "--markdown").stdout.count("2 instances x 1 thread") == 2
+    assert python("report", file, "--format", "markdown").stdout.count("2 instances x 1 thread") == 2
 
 
 def test_bench_where_images_arrive(artifacts: Path, artifact: Artifact, tmp_path: Path) -> None:

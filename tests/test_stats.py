@@ -139,3 +139,17 @@ def test_student_t() -> None:
     assert stats.student_t_975(11) == pytest.approx(2.201, rel=2e-3)
     assert stats.student_t_975(30) == pytest.approx(2.042, rel=2e-3)
     assert stats.student_t_975(1000) == pytest.approx(1.962, rel=1e-3)
+
+
+def test_the_interval_of_a_median_is_drawn_from_rounds() -> None:
+    """By hand: of two rounds the four equal draws are a a, a b, b a, b b; their pooled medians 1, 2, 2 and 3. The ends of the
+    interval lie beyond a quarter of the draws, so they are the least and the largest."""
+    assert stats.median_interval([[1.0, 1.0, 1.0], [3.0, 3.0, 3.0]]) == (1.0, 3.0)
+    assert stats.median_interval([[1.0, 3.0]]) is None, "one round says nothing about others"
+    assert stats.median_interval([[2.0, 4.0]] * 5) == (3.0, 3.0)
+
+
+def test_calls_of_one_round_are_not_taken_for_independent() -> None:
+    """36 calls in 3 rounds that differ: single calls would promise that the median lies within the middle round."""
+    low, high = stats.median_interval([[1.0] * 12, [2.0] * 12, [3.0] * 12]) or (0, 0)
+    assert (low, high) == (1.0, 3.0)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from deploybench import answers, cli, library_paths, record, terminal
+from deploybench import answers, cli, library_paths, record, summary, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.result import Result, write_text
 from deploybench.verbs import bench as bench_verb
@@ -154,12 +154,12 @@ class BenchResult:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """What the table shows, unrounded: [a row](record.md#report-and-bench) for each model, batch size and runner."""
-        return report_verb.rows(self.results)
+        return summary.rows(self.results)
 
     @property
     def sound(self) -> bool:
         """Whether every run ended well and agreed with eager, save where a route refuses a model."""
-        return report_verb.all_sound(self.results)
+        return summary.all_sound(self.results)
 
     def table(self) -> str:
         """The tables of `deploybench report`, with the machine and the warnings below."""
@@ -238,7 +238,7 @@ def bench(models: Names = "resnet50", **flags: Unpack[BenchFlags]) -> BenchResul
 def report(file: PathLike | None = None) -> BenchResult:
     """The results in `file`, or the last ones that were measured. Raises input_missing or input_invalid."""
     args = _parsed("report", () if file is None else (file,), {})
-    path = args.file or record.latest(args.results)
+    path = args.files[0] if args.files else record.latest(args.results)
     return BenchResult(path, record.load(path))
 
 

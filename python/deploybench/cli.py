@@ -30,7 +30,7 @@ VERBS = {
     "bundle": ("verbs.bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
     "advise": ("verbs.advise", False, "which way to deploy a model on this machine, by measuring"),
     "migrate": ("verbs.migrate", False, "what changes from TorchScript to AOTInductor, by trying it"),
-    "report": ("verbs.report", False, "show a results file again"),
+    "report": ("verbs.report", False, "show results again: in the terminal, as a page with figures, Markdown or CSV"),
     "matrix": ("verbs.matrix", False, "load, run and compare every model by every route in both languages"),
     "worker": ("verbs.worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
     "completion": ("verbs.completion", False, "a script that completes verbs, flags and models in your shell"),

@@ -36,6 +36,15 @@ KNOBS = {
     "cuda_graph": ("off", "on"),
 }
 
+# What must be equal for runs to be compared or to be resumed: those of unlike machines do not mix.
+SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
+
+
+def unlike(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """In what two environments differ so that their runs do not mix, for a person; empty where they do not."""
+    names = [name for name in SAME_ENVIRONMENT if was[name] != now[name]]
+    return ", ".join(f"{name} was {was[name]}, is {now[name]}" for name in names)
+
 
 def failure(runtime: str, artifact: str | None, code: str, message: str) -> Record:
     """The record of a run that failed."""
@@ -185,12 +194,16 @@ def load(path: Path) -> dict[str, Any]:
     return dict(results)
 
 
+# What a number of seconds, bytes or calls can be: beyond these, sums and quotients of such numbers may be infinite.
+LEAST, MOST = 1e-12, 1e18
+
+
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and 0 <= value <= MOST
 
 
 def _numbers(value: object) -> bool:
-    return isinstance(value, list) and all(_number(one) and one > 0 for one in value)
+    return isinstance(value, list) and all(_number(one) and one >= LEAST for one in value)
 
 
 def _texts(value: object) -> bool:
@@ -214,7 +227,22 @@ MEASURED: Checks = {
     **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
 FAILED: Checks = {"code": TEXT, "message": TEXT}
-PARITY: Checks = {"ok": lambda value: isinstance(value, bool), "reason": TEXT}
+BOOLEAN: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
+PARITY: Checks = {"ok": BOOLEAN, "reason": TEXT}
+# Fields that older files or another tool's lack, and that are no less wrong where they are there.
+OPTIONAL: dict[str, Checks] = {
+    "results": {"complete": BOOLEAN, "stolen_fraction": _number},
+    "config": {
+        "batch_sizes": lambda value: _numbers(value) and value != [], "instances": _number, "rounds": _number,
+        **dict.fromkeys(("rate", "latency_bound"), lambda value: value is None or _number(value)),
+    },
+    "environment": {"memory_bytes": lambda value: value is None or _number(value), "os": TEXT_OR_NULL},
+    "run": {
+        "instances": _number, "turn_seconds": _numbers, "turn_rates": lambda value: value is None or _numbers(value),
+        "warnings": _texts, **dict.fromkeys(("build_type", "weights_origin", "cpu_capability", "toolchain"), TEXT_OR_NULL),
+    },
+    "parity": {"cosine": lambda value: isinstance(value, int | float) and math.isfinite(value), "max_logit_difference": _number},
+}  # fmt: skip
 
 
 def _unsound(results: object) -> str:
@@ -242,6 +270,28 @@ def _unsound(results: object) -> str:
         for field, check in checks.items():
             if not isinstance(part, dict) or field not in part or not check(part[field]):
                 return f"{where}.{field} is not what bench writes"
+    return _unsound_beside(results)
+
+
+def _unsound_beside(results: dict[str, Any]) -> str:
+    """What is wrong with the fields that need not be there, and with those that must fit each other."""
+    parts = [("results", results, "results"), *((name, results[name], name) for name in ("config", "environment"))]
+    for index, run in enumerate(results["runs"]):
+        parts.append((f"runs[{index}]", run, "run"))
+        if isinstance(run.get("parity"), dict):
+            parts.append((f"runs[{index}].parity", run["parity"], "parity"))
+    for where, part, kind in parts:
+        for field, check in OPTIONAL[kind].items():
+            if field in part and not check(part[field]):
+                return f"{where}.{field} is not what bench writes"
+    for index, run in enumerate(results["runs"]):
+        if "error" in run:
+            continue
+        if sum(run["turn_calls"]) != len(run["run_seconds"]):
+            return f"runs[{index}].turn_calls do not add up to its calls"
+        for field in ("turn_seconds", "turn_rates"):
+            if run.get(field) is not None and len(run[field]) != len(run["turn_calls"]):
+                return f"runs[{index}].{field} are not as many as its turns"
     return ""
 
 

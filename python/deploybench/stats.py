@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,10 +117,37 @@ def speedup(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[fl
     n = len(logs)
     if n < 2:
         return None
-    generator = random.Random(0)
-    medians = [statistics.median(generator.choices(logs, k=n)) for _ in range(RESAMPLES)]
-    low, high = quantile(medians, tail(n)), quantile(medians, 1 - tail(n))
+    low, high = _interval(n, lambda drawn: statistics.median([logs[index] for index in drawn]))
     return Ratio(math.exp(statistics.median(logs)), math.exp(low), math.exp(high))
+
+
+def median_interval(rounds: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """The 95 % interval of the median of all calls, in seconds; None with fewer than two rounds.
+
+    `rounds` has the calls of each. Rounds are drawn and their calls pooled, as the median itself pools them: calls of one
+    process lie closer to each other than to those of another, so drawing single calls would promise too much.
+    """
+    if len(rounds) < 2:
+        return None
+    return _interval(
+        len(rounds), lambda drawn: statistics.median([second for index in drawn for second in rounds[index]])
+    )
+
+
+def _interval(rounds: int, statistic: Callable[[tuple[int, ...]], float]) -> tuple[float, float]:
+    """Between the percentiles, as `tail` says, of the bootstrap of a statistic of the rounds drawn."""
+    found = [(statistic(drawn), times) for drawn, times in _resamples(rounds)]
+    medians = [value for value, times in found for _ in range(times)]
+    return quantile(medians, tail(rounds)), quantile(medians, 1 - tail(rounds))
+
+
+@functools.cache
+def _resamples(rounds: int) -> list[tuple[tuple[int, ...], int]]:
+    """The rounds of each resample, in order, and how often they were drawn: 462 instead of 4,000 for 6 rounds, so that a
+    report of 80 models by 8 routes takes a second and not ten."""
+    generator = random.Random(0)
+    drawn = (tuple(sorted(generator.choices(range(rounds), k=rounds))) for _ in range(RESAMPLES))
+    return list(collections.Counter(drawn).items())
 
 
 def tail(rounds: int) -> float:

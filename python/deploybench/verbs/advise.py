@@ -16,11 +16,11 @@ from pathlib import Path
 
 import tabulate
 
-from deploybench import artifact, deployment, models, options, panel, paths, record, routes, selection, terminal
+from deploybench import artifact, deployment, models, options, panel, paths, record, routes, search, selection, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
-from deploybench.verbs import report, search
+from deploybench.verbs import report
 
 EXAMPLE = "advise resnet50 --budget 2m --require cpp"
 UNITS = {"s": 1, "m": 60, "h": 3600}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, rounds, routes, terminal, weights
+from deploybench import artifact, cases, models, options, paths, record, rounds, routes, summary, terminal, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -43,8 +43,6 @@ SELF_CHECK_ROUNDS = 36
 RUNS, LEAST_RUNS = 100, 60
 CALLS = 1500  # timed, of all runners of a model, by which runs become fewer
 WORKERS = 36  # processes a model, by which rounds become fewer: 32 runners of ResNet-50 take 80 s a round
-# What must be equal for a run to be resumed: runs of unlike machines do not mix.
-SAME_ENVIRONMENT = ("host", "cpu", "cpus", "python", "torch", "torchvision", "libtorch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,13 +149,13 @@ def run(args: argparse.Namespace) -> int:
         terminal.notice(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}")
         return 130
     if args.json:
-        terminal.emit(report.summary(results, path))
+        terminal.emit(report.as_json(results, path))
     else:
         for size in results["config"]["batch_sizes"]:
-            if against := report.peers_table(report.of_batch(results, size)):
+            if against := report.peers_table(summary.of_batch(results, size)):
                 terminal.show("\n" + against)
         terminal.show("\n" + report.footer(results, path))
-    return 0 if report.all_sound(results) else 1
+    return 0 if summary.all_sound(results) else 1
 
 
 def begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -174,7 +172,7 @@ def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | N
             for size in config["batch_sizes"]:
                 _bench_model(model, size, path, results)
                 if show:
-                    show("\n" + report.model_table(report.of_batch(results, size), model.name))
+                    show("\n" + report.model_table(summary.of_batch(results, size), model.name))
     finally:
         stolen_now, ticks_now = record.cpu_ticks()
         results["stolen_fraction"] = (stolen_now - stolen) / max(1, ticks_now - ticks)
@@ -261,19 +259,16 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The results file to go on with; failed runs are tried again, refusals are kept."""
     path = Path(args.resume) if args.resume else record.latest(args.results)
     results = record.load(path)
-    now = record.environment()
-    unlike = [name for name in SAME_ENVIRONMENT if now[name] != results["environment"][name]]
-    if unlike:
-        was = ", ".join(f"{name} was {results['environment'][name]}, is {now[name]}" for name in unlike)
+    if unlike := record.unlike(results["environment"], record.environment()):
         raise DeploybenchError(
-            "usage", f"{shown(path)}: made in another environment ({was}); run bench without --resume"
+            "usage", f"{shown(path)}: made in another environment ({unlike}); run bench without --resume"
         )
     missing = ", ".join(sorted(CONFIGURED - results["config"].keys()))
     if missing:
         raise DeploybenchError(
             "input_invalid", f"{shown(path)}: its config lacks {missing}; run bench without --resume"
         )
-    results["runs"] = [run for run in results["runs"] if "error" not in run or report.unsupported([run])]
+    results["runs"] = [run for run in results["runs"] if "error" not in run or summary.unsupported([run])]
     results["complete"] = False
     terminal.notice(f"going on with {shown(path)}: {len(results['runs'])} runs are there")
     return path, results

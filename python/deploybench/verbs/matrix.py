@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, rounds, routes, terminal
+from deploybench import artifact, cases, models, options, paths, record, rounds, routes, summary, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
-from deploybench.verbs import bench, report
+from deploybench.verbs import bench
 
 EXAMPLE = "matrix --models squeezenet1_1 --runners python/script,cpp/script"
 EXPECTED = paths.ROOT / "docs" / "matrix.csv"
@@ -89,7 +89,7 @@ def try_model(model: Model, runners: list[str], scratch: Path, threads: int, str
 def _verdict(case: cases.Case, runner: str, config: dict[str, Any], scratch: Path) -> str:
     ((_, output, line),) = rounds.run_round(case, [runner], config, scratch)
     if "error" in line:
-        return f"{'REFUSED' if report.unsupported([line]) else 'FAIL'} {line['error']['message']}"
+        return f"{'REFUSED' if summary.unsupported([line]) else 'FAIL'} {line['error']['message']}"
     rounds.compare_with(line, output, scratch / REFERENCE, runner)
     verdict = line["parity"]
     if verdict is None:

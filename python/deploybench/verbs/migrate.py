@@ -19,11 +19,11 @@ from typing import Any
 
 import tabulate
 
-from deploybench import artifact, models, options, panel, paths, record, routes, selection, stats, terminal
+from deploybench import artifact, models, options, panel, paths, record, routes, search, selection, stats, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
-from deploybench.verbs import report, search
+from deploybench.verbs import report
 
 EXAMPLE = "migrate resnet50"
 FROM, TO = "cpp/script", "cpp/aoti"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import math
-import statistics
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tabulate
 
-from deploybench import panel, paths, record, stats, terminal
+from deploybench import artifact, page, panel, paths, record, stats, summary, terminal
+from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
-EXAMPLE = "report docs/results/resnet50-cpu.json"
-BASELINE = "python/eager"
+EXAMPLE = "report docs/results/resnet50-cpu.json --format html --out report.html"
 LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
 # tabulate's own formats put two spaces or a bar between columns; twelve columns fit 80 characters only with one
 NARROW = tabulate.TableFormat(
@@ -27,7 +28,10 @@ UNITS = {
     "runner": "", "median": "ms", "p90": "ms", "p99": "ms", "img/s": "", "load": "ms", "call1": "ms", "cold": "ms", "from": "call",
     "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval",
 }  # fmt: skip
+FROM = "From [{name}]({name}), by `deploybench report {name} --format markdown`\n"
 WIDTH = 80
+FORMATS = ("text", "markdown", "csv", "html")
+ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html"}
 DISPENSABLE = (
     "cold",
     "p90",
@@ -39,92 +43,96 @@ DISPENSABLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a results file (default: the last)")
-    parser.add_argument(
-        "--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where the last is looked for"
-    )
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    add = parser.add_argument
+    add("files", nargs="*", type=Path, metavar="FILE", help="results files, of one machine (default: the last)")
+    add("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where the last is looked for")
+    add(
+        "--format", choices=FORMATS, metavar="FORMAT",
+        help=f"{', '.join(FORMATS)} (default: what --out's name says, else text); html is a page of figures and tables",
+    )  # fmt: skip
+    add("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the tables; 1 where a runner failed or was not equal to eager."""
-    path = args.file or record.latest(args.results)
-    results = record.load(path)
+    """Prints or writes the report; 1 where a runner failed or was not equal to eager."""
+    chosen = args.format or (ENDINGS.get(args.out.suffix, "text") if args.out else "text")
+    if chosen == "html" and not args.out:
+        raise DeploybenchError("usage", "--format html: a page goes into a file; --out FILE.html")
+    if args.out and args.out.suffix == ".json":
+        raise DeploybenchError(
+            "usage", f"{args.out}: records end in .json, and none is written over; --out FILE.html, .md or .csv"
+        )
+    named = list(dict.fromkeys(args.files)) or [record.latest(args.results)]
+    files = [(path, record.load(path)) for path in named]
+    if len(files) > 1 and chosen in ("html", "csv"):
+        page.refuse_unlike(files)
+    if args.out:
+        with artifact.written_atomically(args.out) as partial:
+            partial.write_text(rendered(files, chosen).rstrip("\n") + "\n", encoding="utf-8")
+        terminal.notice(f"{shown(args.out)}: {args.out.stat().st_size / 1e3:,.0f} kB")
     if args.json:
-        terminal.emit(summary(results, path))
-    elif args.markdown:
-        print(markdown(results))
-    else:
-        for table in tables(results):
-            terminal.show(table + "\n", heading=True)
-        terminal.show(footer(results, path))
-    return 0 if all_sound(results) else 1
+        for path, results in files:
+            terminal.emit(as_json(results, path))
+    elif not args.out:
+        for part in _printed(files) if chosen == "text" else [rendered(files, chosen)]:
+            terminal.show(part, heading=chosen == "text")
+    return 0 if all(summary.all_sound(results) for _, results in files) else 1
+
+
+def rendered(files: Sequence[tuple[Path, dict[str, Any]]], kind: str) -> str:
+    """The results files as one of FORMATS."""
+    if kind == "html":
+        return page.render(files)
+    if kind == "csv":
+        return csv_lines(files)
+    if kind == "markdown":
+        return "\n".join(markdown(results, path) for path, results in files)
+    return "\n".join(_printed(files))
+
+
+def _printed(files: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
+    """The parts of the text, each with its heading first."""
+    for path, results in files:
+        yield from (table + "\n" for table in tables(results))
+        yield footer(results, path)
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
-    """The table of each model and batch size, and those of ours against the peers."""
-    for part in by_batch(results):
-        for model in measured_models(part):
+    """For a terminal: the table of each model and batch size, and those of ours against the peers."""
+    for part in summary.by_batch(results):
+        for model in summary.measured_models(part):
             yield model_table(part, model)
         if against := peers_table(part):
             yield against
 
 
-def of_batch(results: dict[str, Any], size: int) -> dict[str, Any]:
-    """The part of the results that was measured with this batch size."""
-    runs = [run for run in results["runs"] if run.get("batch_size", size) == size]
-    return {**results, "config": {**results["config"], "batch_size": size}, "runs": runs}
+def as_json(results: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """The tables as plain data: docs/record.md says what each field is."""
+    return {
+        "schema": record.SCHEMA, "file": str(path) if path else None, "complete": results["complete"],
+        "environment": results["environment"], "warnings": summary.warnings(results), "rows": summary.rows(results),
+    }  # fmt: skip
 
 
-def by_batch(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The results in parts, one for each batch size."""
-    config = results["config"]
-    return [of_batch(results, size) for size in config.get("batch_sizes", [config["batch_size"]])]
-
-
-def measured_models(results: dict[str, Any]) -> list[str]:
-    """The models that have runs, in order."""
-    return list(dict.fromkeys(run["model"] for run in results["runs"]))
-
-
-def all_sound(results: dict[str, Any]) -> bool:
-    """Whether every run ended well and agreed with eager, save those that a route does not undertake."""
-    return all(trouble([run]) == "" or unsupported([run]) for run in results["runs"])
-
-
-def unsupported(runs: list[record.Record]) -> bool:
-    """Whether the route says that it is not made for this model or CPU."""
-    return all(run.get("error", {}).get("code") == "unsupported" for run in runs)
-
-
-def trouble(runs: list[record.Record]) -> str:
-    """Why these runs give no speed number; empty when they do."""
-    for run in runs:
-        if "error" in run:
-            return f"{run['error']['code']}: {run['error']['message']}"
-        if run.get("parity") is None:
-            return "no eager output to compare with"
-        if not run["parity"]["ok"]:
-            return f"not equal to eager: {run['parity']['reason']}"
-    return ""
+def csv_lines(files: Sequence[tuple[Path, dict[str, Any]]]) -> str:
+    """A line for each file, model, batch size and runner: raw numbers, in seconds and bytes, empty where there are none."""
+    rows = [{"file": shown(path), **entry} for path, results in files for entry in summary.rows(results)]
+    said = io.StringIO()
+    names = ["file", *summary.DESCRIBED, *(column.name for column in summary.COLUMNS), "trouble"]
+    writer = csv.DictWriter(said, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return said.getvalue().rstrip("\n")
 
 
 def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     """The table of one model with its caption and, below, the runners that gave no number."""
-    if arriving(results):
+    if summary.arriving(results):
         return load_table(results, model, style)
-    runners = results["config"]["runners"]
-    columns = [name for name in UNITS if name != "cosine" or any(panel.parts(one)[2] != "fp32" for one in runners)]
-    rows, failures = [], []
-    for runner in runners:
-        runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
-        why = trouble(runs) if runs else "not measured yet"
-        if why:
-            failures.append(f"{runner}: {why}")
-            said = "not for this" if runs and unsupported(runs) else "no number"
-            rows.append({"runner": runner, "speed-up": f"{said}, see below"})
-        else:
-            rows.append(_cells(results, model, runner, runs))
+    entries = summary.entries(results, model)
+    columns = [name for name in UNITS if name != "cosine" or any(entry["precision"] != "fp32" for entry in entries)]
+    rows = [_cells(entry) for entry in entries]
+    failures = [f"{entry['runner']}: {entry['trouble']}" for entry in entries if entry["trouble"]]
     if style is NARROW:
         for column in DISPENSABLE:
             if max(len(line) for line in _lines(rows, columns)) > WIDTH:
@@ -165,80 +173,26 @@ def caption(results: dict[str, Any], model: str) -> str:
     )
 
 
-def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.Record]) -> dict[str, str]:
-    """The numbers of one runner, pooled over its rounds."""
-    timed = [second for run in runs for second in run["run_seconds"]]
-    calls = [run["warmup_seconds"] + run["run_seconds"] for run in runs]
-    median = statistics.median(timed)
+def _cells(entry: dict[str, Any]) -> dict[str, str]:
+    """The numbers of one runner as text."""
+    if entry["trouble"]:
+        said = "not for this" if entry["refused"] else "no number"
+        return {"runner": entry["runner"], "speed-up": f"{said}, see below"}
     return {
-        "runner": runner,
-        "median": digits(median * 1e3, 4),
-        "p90": digits(stats.quantile(timed, 0.90) * 1e3, 3),
-        "p99": digits(stats.quantile(timed, 0.99) * 1e3, 3),
-        "img/s": digits(throughput(runs), 3),
-        "load": digits(statistics.median(run["load_seconds"] for run in runs) * 1e3, 3),
-        "call1": digits(statistics.median(one[0] for one in calls) * 1e3, 3),
-        "cold": digits(statistics.median(run["cold_start_seconds"] for run in runs) * 1e3, 3),
-        "from": f"{statistics.median(map(stats.steady_from_call, calls)):.0f}",
-        "RSS": f"{max(run['peak_rss_bytes'] for run in runs) / 1e6:.0f}",
-        "file": digits(runs[0]["artifact_bytes"] / 1e6, 3),
-        "cosine": f"{min(run['parity'].get('cosine', 1.0) for run in runs):.5f}",
-        "speed-up": _speedup(results, model, runner),
+        "runner": entry["runner"],
+        "median": digits(entry["median_seconds"] * 1e3, 4),
+        "p90": digits(entry["p90_seconds"] * 1e3, 3),
+        "p99": digits(entry["p99_seconds"] * 1e3, 3),
+        "img/s": digits(entry["images_per_second"], 3),
+        "load": digits(entry["load_seconds"] * 1e3, 3),
+        "call1": digits(entry["first_call_seconds"] * 1e3, 3),
+        "cold": digits(entry["cold_start_seconds"] * 1e3, 3),
+        "from": f"{entry['steady_from_call']:.0f}",
+        "RSS": f"{entry['peak_rss_bytes'] / 1e6:.0f}",
+        "file": digits(entry["artifact_bytes"] / 1e6, 3),
+        "cosine": f"{entry['cosine']:.5f}",
+        "speed-up": _speedup(entry),
     }
-
-
-def summary(results: dict[str, Any], path: Path | None) -> dict[str, Any]:
-    """The tables as plain data, for --json: docs/record.md says what each field is."""
-    return {
-        "schema": record.SCHEMA, "file": str(path) if path else None, "complete": results["complete"],
-        "environment": results["environment"], "warnings": [text.removeprefix("warning: ") for text in warnings(results)],
-        "rows": rows(results),
-    }  # fmt: skip
-
-
-def rows(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each model, batch size and runner: seconds, bytes and images a second, unrounded; `problem` says why a
-    runner has none."""
-    found = []
-    for part in by_batch(results):
-        for model in measured_models(part):
-            for runner in part["config"]["runners"]:
-                runs = [run for run in part["runs"] if run["model"] == model and run["runner"] == runner]
-                names = dict(zip(("runtime", "route", "precision"), panel.parts(runner), strict=True))
-                about = {"model": model, "batch_size": part["config"]["batch_size"], "runner": runner, **names}
-                problem = trouble(runs) if runs else "not measured yet"
-                found.append({**about, "problem": problem, **({} if problem else _numbers(part, model, runner, runs))})
-    return found
-
-
-def _numbers(results: dict[str, Any], model: str, runner: str, runs: list[record.Record]) -> dict[str, Any]:
-    """What the cells of a runner show, unrounded."""
-    timed = [second for run in runs for second in run["run_seconds"]]
-    calls = [run["warmup_seconds"] + run["run_seconds"] for run in runs]
-    ratio = speedup(results, model, BASELINE, runner)
-    return {
-        "median_seconds": statistics.median(timed),
-        **{f"p{percent}_seconds": stats.quantile(timed, percent / 100) for percent in (90, 99)},
-        "images_per_second": throughput(runs),
-        "load_seconds": statistics.median(run["load_seconds"] for run in runs),
-        "first_call_seconds": statistics.median(one[0] for one in calls),
-        "cold_start_seconds": statistics.median(run["cold_start_seconds"] for run in runs),
-        "steady_from_call": statistics.median(map(stats.steady_from_call, calls)),
-        "peak_rss_bytes": max(run["peak_rss_bytes"] for run in runs),
-        "artifact_bytes": runs[0]["artifact_bytes"],
-        "cosine": min(run["parity"].get("cosine", 1.0) for run in runs),
-        "speed_up": {"value": ratio.value, "low": ratio.low, "high": ratio.high} if ratio else None,
-    }
-
-
-def throughput(runs: list[record.Record]) -> float:
-    """Images a second."""
-    return float(runs[0]["batch_size"] / statistics.median(time for run in runs for time in stats.times_of_calls(run)))
-
-
-def arriving(results: dict[str, Any]) -> bool:
-    """Whether images arrived by themselves, so that the times are latencies under load."""
-    return bool(results["config"].get("rate") or results["config"].get("latency_bound"))
 
 
 def load_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
@@ -246,22 +200,17 @@ def load_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     99 of 100 answers kept the bound (the median over rounds), beside what the instances can do at most."""
     bound = results["config"].get("latency_bound")
     rows, failures = [], []
-    for runner in results["config"]["runners"]:
-        runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
-        if why := trouble(runs) if runs else "not measured yet":
+    for runner, runs in summary.by_runner(results, model).items():
+        if why := summary.trouble(runs):
             failures.append(f"{runner}: {why}")
             rows.append([runner, "no number"])
             continue
-        best = [stats.highest_rate(run, bound) for run in runs]
-        kept = [turn for turn in best if turn]
-        if not kept:
+        found = summary.under_load(runs, bound)
+        if found is None:
             rows.append([runner, "none"])
             continue
-        latencies = [second for turn in kept for second in turn[1]]
-        shares = [digits(stats.quantile(latencies, q) * 1e3, 3) for q in (0.5, 0.9, 0.99, 0.999)]
-        most = statistics.median(max(run["turn_rates"]) for run in runs)
-        rate = statistics.median(turn[0] for turn in kept)
-        rows.append([runner, digits(rate, 3), *shares, *([digits(most, 3)] if bound else [])])
+        shares = [digits(stats.quantile(found["latencies"], q) * 1e3, 3) for q in (0.5, 0.9, 0.99, 0.999)]
+        rows.append([runner, digits(found["rate"], 3), *shares, *([digits(found["most"], 3)] if bound else [])])
     headers = ["runner", "images/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", *(["at most"] if bound else [])]
     kind = "simple" if style is NARROW else style
     table = tabulate.tabulate(
@@ -278,47 +227,32 @@ def digits(value: float, significant: int) -> str:
     return f"{value:.{max(0, significant - whole)}f}"
 
 
-def _speedup(results: dict[str, Any], model: str, runner: str) -> str:
+def _speedup(entry: dict[str, Any]) -> str:
     """`ratio low-high`; a second run of the same runner is compared with the first."""
-    against = runner.removesuffix("#2") if runner.endswith("#2") else BASELINE
-    if runner == against:
+    if summary.against(entry["runner"]) == entry["runner"]:
         return "1 baseline"
-    ratio = speedup(results, model, against, runner)
-    if ratio is None:
+    if entry["speedup"] is None:
         return "one round, no interval"
+    return _interval(stats.Ratio(entry["speedup"], entry["speedup_low"], entry["speedup_high"]))
+
+
+def _interval(ratio: stats.Ratio) -> str:
     return f"{ratio.value:.2f} {ratio.low:.2f}-{ratio.high:.2f}{'' if ratio.conclusive else ' ~'}"
-
-
-def speedup(results: dict[str, Any], model: str, against: str, runner: str) -> stats.Ratio | None:
-    """How much faster `runner` is than `against`, over the rounds that both have."""
-    sound = sound_runs(results)
-    return stats.between(sound.get((model, against), []), sound.get((model, runner), []))
 
 
 def twins_line(results: dict[str, Any], model: str) -> str:
     """How long a call takes in C++ against Python, on the same file by the same route; empty where no route ran in both."""
     parts = []
-    for runner in results["config"]["runners"]:
-        runtime, route, precision = panel.parts(runner)
-        twin = runner.replace("cpp/", "python/", 1)
-        if runtime == "cpp" and "#" not in runner and (ratio := speedup(results, model, runner, twin)):
-            name = route if precision == "fp32" else f"{route}/{precision}"
-            parts.append(f"{name} {ratio.value:.2f} {ratio.low:.2f}-{ratio.high:.2f}{'' if ratio.conclusive else ' ~'}")
+    for runner, ratio in summary.twins(results, model).items():
+        _, route, precision = panel.parts(runner)
+        name = route if precision == "fp32" else f"{route}/{precision}"
+        parts.append(f"{name} {_interval(ratio)}")
     return f"time of C++ / Python, same file: {', '.join(parts)}" if parts else ""
-
-
-def sound_runs(results: dict[str, Any]) -> dict[tuple[str, str], list[record.Record]]:
-    """The runs that ended well and agreed with eager, by model and runner."""
-    found: dict[tuple[str, str], list[record.Record]] = {}
-    for run in results["runs"]:
-        if not trouble([run]):
-            found.setdefault((run["model"], run["runner"]), []).append(run)
-    return found
 
 
 def peers_table(results: dict[str, Any], style: Any = "simple") -> str:
     """The best C++ runner of each model and precision against the best peer; empty where there are no such pairs."""
-    lines = [] if arriving(results) else panel.lines(sound_runs(results))
+    lines = [] if summary.arriving(results) else panel.lines(summary.sound_runs(results))
     if not lines:
         return ""
     rows = [
@@ -347,35 +281,23 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
         LEGEND,
         f"{where['cpus']} x {where['cpu']}{', ' + where['gpu'] if where['gpu'] else ''}",
         f"torch {where['torch']}, LibTorch {where['libtorch']}, Python {where['python']}",
-        *warnings(results),
+        *(f"warning: {text}" for text in summary.warnings(results)),
     ]
     if path:
         lines.append(f"{shown(path)}{'' if results['complete'] else ' (not complete: deploybench bench --resume)'}")
     return "\n".join(lines)
 
 
-def warnings(results: dict[str, Any]) -> list[str]:
-    """What a reader must know before trusting the numbers, each with the remedy."""
-    found = list(dict.fromkeys(text for run in results["runs"] for text in run.get("warnings", [])))
-    stolen = results.get("stolen_fraction", 0)
-    if stolen > 0.02:
-        found.append(f"{stolen:.0%} of the time was stolen by other guests of the host: measure again when it is quiet")
-    if results["environment"]["load_average_1min"] > results["environment"]["cpus"]:
-        found.append("other programs were busy at the start (load average above the CPUs): measure again without them")
-    if any(run.get("build_type") not in (None, "Release") for run in results["runs"]):
-        found.append("the C++ program is not a Release build: make build")
-    if any(run.get("weights_origin") == "random" for run in results["runs"]):
-        found.append("RANDOM weights: speed and parity are real, labels mean nothing (make download)")
-    return [f"warning: {text}" for text in found]
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """The same tables for a page."""
-    parts = []
-    for part in by_batch(results):
-        for model in measured_models(part):
+def markdown(results: dict[str, Any], path: Path | None = None) -> str:
+    """The same tables for a page; with a heading that names the file it is made of."""
+    parts = [] if path is None else [f"# {path.stem}\n", FROM.format(name=path.name)]
+    for part in summary.by_batch(results):
+        models = summary.measured_models(part)
+        tables = []
+        for model in models:
             text, _, rest = model_table(part, model, "github").partition("\n")
-            parts.append(f"**{text}**\n\n{rest}\n")
+            tables.append(f"**{text}**\n\n{rest}\n")
         if against := peers_table(part, "github"):
-            parts.append(against + "\n")
+            tables.insert(0 if len(models) > 1 else len(tables), against + "\n")  # of many models the sum comes first
+        parts += tables
     return "\n".join(parts) + "\n" + "\n".join(f"- {line}" for line in footer(results, None).splitlines()) + "\n"

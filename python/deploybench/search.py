@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deploybench import cases, record, rounds, routes, selection, terminal
+from deploybench import cases, record, rounds, routes, selection, summary, terminal
 from deploybench.models import Model
 from deploybench.rounds import BASELINE
-from deploybench.verbs import bench, report
+from deploybench.verbs import bench
 
 CALLS, WARMUP = 10, 5  # of each runner in a round
 ROUNDS = 6  # more would not separate what is still close: equal processes differ by 2 % (docs/measuring.md)
@@ -123,8 +123,8 @@ class Search:
     def _sound(self, names: list[str], results: dict[str, Any]) -> selection.Runs:
         """The runs of the runners that did well; of the others, why not, into `tried`."""
         measured = {name: [run for run in results["runs"] if run["runner"] == name] for name in names}
-        self.tried |= {name: why for name, runs in measured.items() if (why := report.trouble(runs))}
-        return {name: runs for name, runs in measured.items() if not report.trouble(runs)}
+        self.tried |= {name: why for name, runs in measured.items() if (why := summary.trouble(runs))}
+        return {name: runs for name, runs in measured.items() if not summary.trouble(runs)}
 
 
 def _joined(one: cases.Case, other: cases.Case) -> cases.Case:
