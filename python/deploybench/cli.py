@@ -27,6 +27,7 @@ VERBS = {
     "preprocess": ("preprocess", True, "turn photos into a tensor file, with the model's own transform"),
     "infer": ("infer", True, "the top classes of photos or of a tensor file"),
     "bench": ("bench", False, "compare runtimes and routes: alternate workers, one table"),
+    "evaluate": ("evaluate", False, "top-1 and top-5 accuracy of runtimes and routes on labelled photos"),
     "bundle": ("bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
     "report": ("report", False, "show a results file again"),
     "matrix": ("matrix", False, "load, run and compare every model by every route in both languages"),

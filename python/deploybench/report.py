@@ -11,7 +11,7 @@ from typing import Any
 
 import tabulate
 
-from deploybench import panel, paths, record, stats
+from deploybench import accuracy, accuracy_table, panel, paths, record, stats
 from deploybench.paths import shown
 
 BASELINE = "python/eager"
@@ -23,7 +23,7 @@ NARROW = tabulate.TableFormat(
 )  # fmt: skip
 UNITS = {
     "runner": "", "median": "ms", "p90": "ms", "p99": "ms", "img/s": "", "load": "ms", "call1": "ms", "cold": "ms", "from": "call",
-    "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval",
+    "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval", **accuracy.COLUMNS,
 }  # fmt: skip
 WIDTH = 80
 DISPENSABLE = (
@@ -42,12 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where the last is looked for"
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument(
+        "--accuracy",
+        type=Path,
+        metavar="FILE",
+        help="of `evaluate`: its top-1 joins the tables, so that cost stands by gain",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the tables; 1 where a runner failed or was not equal to eager."""
     path = args.file or record.latest(args.results)
+    if path.name.endswith(record.EVALUATION):
+        return accuracy_table.show(path, args.markdown)
     results = record.load(path)
+    if args.accuracy:
+        results["accuracy"] = accuracy.joined(args.accuracy, results)
     if args.markdown:
         print(markdown(results))
     else:
@@ -104,7 +114,10 @@ def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str
     if arriving(results):
         return load_table(results, model, style)
     runners = results["config"]["runners"]
-    columns = [name for name in UNITS if name != "cosine" or any(panel.parts(one)[2] != "fp32" for one in runners)]
+    left_out = set() if "accuracy" in results else set(accuracy.COLUMNS)
+    if all(panel.parts(one)[2] == "fp32" for one in runners):
+        left_out.add("cosine")
+    columns = [name for name in UNITS if name not in left_out]
     rows, failures = [], []
     for runner in runners:
         runs = [run for run in results["runs"] if run["model"] == model and run["runner"] == runner]
@@ -174,6 +187,7 @@ def _cells(results: dict[str, Any], model: str, runner: str, runs: list[record.R
         "file": digits(runs[0]["artifact_bytes"] / 1e6, 3),
         "cosine": f"{min(run['parity'].get('cosine', 1.0) for run in runs):.5f}",
         "speed-up": _speedup(results, model, runner),
+        **results.get("accuracy", {}).get("cells", {}).get((model, runner.partition("#")[0]), {}),
     }
 
 
@@ -293,6 +307,7 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
         LEGEND,
         f"{where['cpus']} x {where['cpu']}{', ' + where['gpu'] if where['gpu'] else ''}",
         f"torch {where['torch']}, LibTorch {where['libtorch']}, Python {where['python']}",
+        *results.get("accuracy", {}).get("notes", []),
         *warnings(results),
     ]
     if path:
