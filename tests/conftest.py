@@ -16,7 +16,8 @@ pytest_plugins = [
     "bad_input",
     "agreement",
     "photos",
-]  # their fixtures: place, here, programs; eager_of; photo_libraries
+    "colours",
+]  # their fixtures: place, here, programs; eager_of; photo_libraries; colours
 
 ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))

@@ -1,23 +1,16 @@
-"""What an evaluation says: how often each runner is right, against eager, with intervals. Computes on reading; no torch.
-
-The file is written by `evaluate`; data/evaluation.schema.json and docs/record.md say what is in it.
-"""
+"""What an evaluation says: how often each runner is right, against eager, with intervals. Computes on reading; no torch."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import proportions, record
-from deploybench.errors import DeploybenchError
+from deploybench import evaluation, proportions
 from deploybench.paths import shown
 from deploybench.proportions import Share
 from deploybench.rounds import BASELINE
 
-KIND, SCHEMA = "evaluation", 1
 MANY = 1000  # photos, from which on shares have two decimals
 LEAST_SECONDS = 1.0  # for a rate: the first answers come in bursts
 COLUMNS = {"top-1": "%", "change": "points"}  # that join a table of times, with their units
@@ -122,13 +115,16 @@ def _unsure(share: Share) -> str:
 def joined(path: Path, timed: dict[str, Any]) -> dict[str, Any]:
     """What the evaluation in `path` adds to `timed`, the results of bench: `cells`, a value for each of COLUMNS by model and
     runner, and `notes`, lines below the tables."""
-    results = load(path)
+    results = evaluation.load(path)
     cells = {}
     notes = [LEGEND, f"accuracy: of {len(results['photos'])} photos, {shown(path)}"]
-    for model in dict.fromkeys(run["model"] for run in timed["runs"]):
-        if model not in results["models"]:
-            notes.append(f"warning: it has nothing of {model}: deploybench evaluate --models {model} --data FOLDER")
-            continue
+    there = list(dict.fromkeys(run["model"] for run in timed["runs"]))
+    if lacking := [model for model in there if model not in results["models"]]:
+        notes.append(
+            f"warning: it has nothing of {', '.join(lacking[:3])}{f' and {len(lacking) - 3} more' * (len(lacking) > 3)}: "
+            "deploybench evaluate --data FOLDER --models MODEL"
+        )
+    for model in (model for model in there if model in results["models"]):
         origins = {run.get("weights_origin") for run in timed["runs"] if run["model"] == model and "error" not in run}
         evaluated = results["models"][model]["weights_origin"]
         if origins - {evaluated}:
@@ -140,92 +136,3 @@ def joined(path: Path, timed: dict[str, Any]) -> dict[str, Any]:
                 change = f"{_signed(one.difference, decimals)}{_unsure(one.difference)}" if one.difference else "-"
                 cells[model, runner] = {"top-1": f"{100 * one.top1.value:.{decimals}f}", "change": change}
     return {"cells": cells, "notes": notes}
-
-
-def load(path: Path) -> dict[str, Any]:
-    """The evaluation in `path`. Raises input_missing or input_invalid."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DeploybenchError(
-            "input_missing", f"{shown(path)}: no such evaluation; make one with: deploybench evaluate --data FOLDER"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _invalid(path, str(error)[:100]) from error
-    for why in _flaws(results):
-        raise _invalid(path, why)
-    return dict(results)
-
-
-def _invalid(path: Path, why: str) -> DeploybenchError:
-    return DeploybenchError(
-        "input_invalid", f"{shown(path)}: not an evaluation ({why}); make one with: deploybench evaluate --data FOLDER"
-    )
-
-
-def _whole(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _top5(value: object) -> bool:
-    return isinstance(value, list) and all(
-        one is None or (isinstance(one, list) and one != [] and all(map(_whole, one))) for one in value
-    )
-
-
-def _classes(value: object) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return all(isinstance(one, dict) and isinstance(one.get("classes"), dict)
-               and isinstance(one.get("weights_origin"), str) and all(map(_whole, one["classes"].values()))
-               for one in value.values())  # fmt: skip
-
-
-CONFIG: record.Checks = {
-    "models": _texts, "runners": _texts, "device": lambda value: isinstance(value, str),
-    "data": lambda value: isinstance(value, str), "limit": lambda value: value is None or _whole(value),
-    "classes": lambda value: value is None or isinstance(value, str),
-}  # fmt: skip
-PARTS: record.Checks = {
-    "photos": _texts, "models": _classes, "environment": lambda value: isinstance(value, dict),
-    "complete": lambda value: isinstance(value, bool), "others": _whole, "empty_folders": _texts,
-    "runs": lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
-}  # fmt: skip
-RUN: record.Checks = {
-    "model": lambda value: isinstance(value, str), "runner": lambda value: isinstance(value, str), "top5": _top5,
-    "problems": lambda value: isinstance(value, dict), "fingerprint": lambda value: isinstance(value, str),
-    "timed_images": _whole, "timed_seconds": lambda value: isinstance(value, int | float) and value >= 0,
-}  # fmt: skip
-Checks = dict[str, Callable[[Any], bool]]
-
-
-def _flaws(results: object) -> Iterator[str]:
-    """What is wrong with the content of a file, which anybody may have written or cut."""
-    if not isinstance(results, dict) or results.get("kind") != KIND:
-        yield "it is of another kind"
-        return
-    if results.get("schema") != SCHEMA:
-        yield f"it has schema {str(results.get('schema'))[:20]}, this program reads {SCHEMA}"
-        return
-    yield from _missing("", results, PARTS)
-    yield from _missing("config.", results.get("config"), CONFIG)
-    for number, run in enumerate(results["runs"]):
-        yield from _missing(f"runs[{number}].", run, RUN)
-        if len(run["top5"]) > len(results["photos"]):
-            yield f"runs[{number}].top5 is longer than photos"
-        if "error" in run:
-            yield from _missing(f"runs[{number}].error.", run["error"], record.FAILED)
-    folders = {photo.partition("/")[0] for photo in results["photos"]}
-    for model, about in results["models"].items():
-        if not folders <= about["classes"].keys():
-            yield f"models.{model}.classes lacks a folder"
-
-
-def _missing(where: str, part: object, checks: Checks) -> Iterator[str]:
-    for field, check in checks.items():
-        if not isinstance(part, dict) or field not in part or not check(part[field]):
-            yield f"{where}{field} is not what evaluate writes"

@@ -9,7 +9,7 @@ from typing import Any
 
 import tabulate
 
-from deploybench import accuracy
+from deploybench import accuracy, evaluation
 from deploybench.accuracy import Accuracy
 from deploybench.paths import shown
 from deploybench.rounds import BASELINE
@@ -52,7 +52,7 @@ def of_model(results: dict[str, Any], model: str, markdown: bool = False) -> str
 
 def show(path: Path, markdown: bool) -> int:
     """Prints the evaluation in `path` again; 1 where a runner gave no numbers."""
-    results = accuracy.load(path)
+    results = evaluation.load(path)
     for model in results["models"]:
         print(of_model(results, model, markdown) + "\n")
     text = footer(results, None if markdown else path)

@@ -250,10 +250,10 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 
 def check_environment(path: Path, results: dict[str, Any], verb: str) -> None:
     """Refuses to go on with results of another machine or other versions."""
-    now = record.environment()
-    unlike = [name for name in SAME_ENVIRONMENT if now[name] != results["environment"][name]]
+    now, then = record.environment(), results["environment"]
+    unlike = [name for name in SAME_ENVIRONMENT if now[name] != then.get(name)]
     if unlike:
-        was = ", ".join(f"{name} was {results['environment'][name]}, is {now[name]}" for name in unlike)
+        was = ", ".join(f"{name} was {then.get(name)}, is {now[name]}" for name in unlike)
         raise DeploybenchError(
             "usage", f"{shown(path)}: made in another environment ({was}); run {verb} without --resume"
         )

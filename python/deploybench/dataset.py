@@ -62,7 +62,7 @@ def read(root: Path) -> Dataset:
         raise DeploybenchError(
             "input_missing", f"{shown(root)}: no photo in its {len(folders)} folders; give .jpg, .jpeg or .png files"
         )
-    if odd := next((photo for photo in photos if "\n" in photo), None):  # lists of photos have one a line
+    if odd := next((photo for photo in photos if "\n" in f"{root}/{photo}"), None):  # lists of photos have one a line
         raise DeploybenchError("input_invalid", f"{shown(root)}: the name of {odd} has a line break; rename the file")
     return Dataset(root, folders, photos, others)
 

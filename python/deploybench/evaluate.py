@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from deploybench import (
-    accuracy,
     accuracy_table,
     artifact,
     bench,
     cases,
     dataset,
+    evaluation,
     models,
     options,
     paths,
@@ -84,10 +84,15 @@ def run(args: argparse.Namespace) -> int:
                     with tqdm.external_write_mode(file=sys.stdout):
                         print(f"{accuracy_table.of_model(results, model.name)}\n", flush=True)
     except KeyboardInterrupt:
+        if not results["runs"]:
+            raise
         print(f"\ninterrupted; go on with: deploybench evaluate --resume {shown(path)}", file=sys.stderr)
         return 130
     finally:
-        record.save(path, results)
+        if results["runs"]:
+            record.save(path, results)
+        else:  # nothing was answered: the model cannot be made, or the folders are not its classes
+            path.unlink(missing_ok=True)
     results["complete"] = True
     record.save(path, results)
     if args.json:
@@ -117,24 +122,25 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
         "models": [model.factory if model.own else model.name for model in chosen],
         "runners": runners,
         "device": device,
-        "data": str(args.data.resolve()),
-        "classes": str(args.classes.resolve()) if args.classes else None,
+        "data": shown(args.data),  # relative where it can be: results files travel
+        "classes": shown(args.classes) if args.classes else None,
         "generate": bench.generate_flags(args),
         "artifacts": shown(args.artifacts),
         **{name: getattr(args, name) for name in ("limit", *respondent.FLAGS)},
     }
+    full = set(map(photos.folder_of, photos.photos))
+    empty = [folder for folder in photos.folders if folder not in full]
     photos = dataset.sample(photos, args.limit or len(photos.photos))
     path = record.new_results_path(args.results, record.EVALUATION)
-    full = set(map(photos.folder_of, photos.photos))
     results = {
-        "kind": accuracy.KIND,
-        "schema": accuracy.SCHEMA,
+        "kind": evaluation.KIND,
+        "schema": evaluation.SCHEMA,
         "complete": False,
         "environment": record.environment(),
         "config": config,
         "photos": photos.photos,
         "others": photos.others,
-        "empty_folders": [folder for folder in photos.folders if folder not in full] if args.limit is None else [],
+        "empty_folders": empty,
         "models": {},
         "runs": [],
     }
@@ -146,7 +152,7 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Dat
     """The results file to go on with: predictions are kept, and runners that failed are tried again."""
     given = Path(args.resume) if args.resume else None
     path = given or record.latest(args.results, record.EVALUATION, "deploybench evaluate --data FOLDER")
-    results = accuracy.load(path)
+    results = evaluation.load(path)
     bench.check_environment(path, results, "evaluate")
     config = results["config"]
     photos = dataset.read(Path(config["data"]))
@@ -174,6 +180,13 @@ class Progress:
         if time.monotonic() >= self._next:
             self.save()
 
+    def skip(self, count: int) -> None:
+        """So many answers were there before, or will not come: they do not count for the rate."""
+        if not self.bar.disable:
+            self.bar.initial += count
+            self.bar.n += count
+            self.bar.refresh()
+
     def save(self) -> None:
         """Writes the file, and says when to do so again."""
         start = time.monotonic()
@@ -186,6 +199,7 @@ def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -
     """All runners of one model, one after the other."""
     results, config = progress.results, progress.results["config"]
     # eager's artifact first: its labels say whether the folders' names are classes, before minutes go into the others
+    progress.bar.set_description(f"{model.name} is made")
     made, errors = cases.make_artifacts(model, {**config, "runners": [BASELINE]})
     for why in errors.values():
         raise why
@@ -195,18 +209,27 @@ def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -
         "classes": dataset.classes(photos, metadata.labels, file),
         "weights_origin": metadata.weights["origin"],
     }
-    made, errors = cases.make_artifacts(model, config)
-    for runner in config["runners"]:
-        one = routes.runner(runner)
-        key = one.route.kind.name, one.precision
+    keys = {runner: _key(runner) for runner in config["runners"]}
+    if rest := [runner for runner, key in keys.items() if key not in made]:
+        others, errors = cases.make_artifacts(model, {**config, "runners": rest})
+        made |= others
+    for runner, key in keys.items():
         progress.bar.set_description(f"{model.name} {runner}")
         about = {"model": model.name, "runner": runner}
         if key in errors:
             _settle(results, {**_new(about), "error": {"code": errors[key].code, "message": str(errors[key])}})
-            progress.bar.update(len(photos.photos))
+            progress.skip(len(photos.photos))
         else:
-            _evaluate_runner(_begun(results, about, made[key]), made[key], photos, progress)
+            run = _begun(results, about, made[key])
+            progress.save()
+            _evaluate_runner(run, made[key], photos, progress)
         progress.save()
+
+
+def _key(runner: str) -> tuple[str, str]:
+    """The kind and the precision of its artifact."""
+    one = routes.runner(runner)
+    return one.route.kind.name, one.precision
 
 
 def _new(about: dict[str, str], **more: str) -> dict[str, Any]:
@@ -242,7 +265,7 @@ def _begun(results: dict[str, Any], about: dict[str, str], made: Path) -> dict[s
 def _evaluate_runner(run: dict[str, Any], made: Path, photos: dataset.Dataset, progress: Progress) -> None:
     """The answers that are not there yet, each kept as soon as it is."""
     at = len(run["top5"])
-    progress.bar.update(at)
+    progress.skip(at)
     todo = [photos.root / photo for photo in photos.photos[at:]]
     if not todo:
         return
@@ -260,4 +283,4 @@ def _evaluate_runner(run: dict[str, Any], made: Path, photos: dataset.Dataset, p
             progress.step()
     except DeploybenchError as error:
         run["error"] = {"code": error.code, "message": str(error)}
-        progress.bar.update(len(todo) - answered)
+        progress.skip(len(todo) - answered)
