@@ -18,7 +18,8 @@ pytest_plugins = [
     "photos",
     "checkout",
     "browser",
-]  # their fixtures: place, here, programs; eager_of; photo_libraries; checkout; browser
+    "colours",
+]  # their fixtures: place, here, programs; eager_of; photo_libraries; checkout; browser; colours
 
 ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))

@@ -106,19 +106,51 @@ def test_a_tensor_file(route: str, artifact: Artifact, tensor: Callable[[str], P
 
 @needs_photos
 @pytest.mark.parametrize("flags", [
-    ("--instances", 1), ("--instances", 3, "--threads", 1), ("--instances", 2, "--batch-size", 4), (),
-], ids=["one", "three", "two by four", "as usual"])  # fmt: skip
+    ("--instances", 3, "--threads", 1), ("--instances", 2, "--batch-size", 4), (),
+], ids=["three", "two by four", "as usual"])  # fmt: skip
 def test_instances_and_batches_change_nothing(flags: tuple[object, ...], artifact: Artifact, tmp_path: Path) -> None:
     """Each photo keeps its own answer, in order, however many are under way."""
     for number in range(17):
         scene(40 + 13 * number, 60).save(tmp_path / f"{number:02}.png")
     file = artifact("resnet18")
-    expected = objects(python("infer", "--artifact", file, tmp_path, "--json").stdout)
-    found = objects(native("infer", file, tmp_path, "--json", *flags).stdout)
-    assert len(found) == 17
-    assert len({line["predictions"][0]["probability"] for line in found}) > 10, "the photos are unlike"
-    for mine, other in zip(expected, found, strict=True):
-        alike(mine, other)
+    (tmp_path / "05.png").write_bytes(b"broken")
+    expected = objects(python("infer", "--artifact", file, tmp_path, "--json", "--instances", 1).stdout)
+    assert len({line["predictions"][0]["probability"] for line in expected if "error" not in line}) > 10, (
+        "they are unlike"
+    )
+    for done in (native("infer", file, tmp_path, "--json", *flags),
+                 python("infer", "--artifact", file, tmp_path, "--json", *flags)):  # fmt: skip
+        found = objects(done.stdout)
+        assert len(found) == 17
+        for mine, other in zip(expected, found, strict=True):
+            alike(mine, other)
+
+
+@needs_photos
+def test_a_list_of_photos(artifact: Artifact, folder: Path) -> None:
+    """More than a command line holds, from a file or standard input, after what stands in the line; in its order."""
+    file, listed = artifact("squeezenet1_1"), folder / "list"
+    names = [folder / "b.JPG", folder / "gone.png", folder / "a" / "wide.png", folder / "a" / "wide.png"]
+    listed.write_text("".join(f"{name}\n" for name in names))
+    wanted = [*map(str, [PHOTOS[0], *names])]
+    ours, theirs = map(objects, both(file, PHOTOS[0], "--list", listed, "--json", code=1))
+    assert [line["input"] for line in ours] == [line["input"] for line in theirs] == wanted
+    assert [line["input"] for line in ours if "error" in line] == [str(names[1])]
+    text = listed.read_text().strip()  # no newline at its end
+    for done in (native("infer", file, "--list", "-", "--csv", "--top-k", 1, input=text),
+                 python("infer", "--artifact", file, "--list", "-", "--csv", "--top-k", 1, input=text)):  # fmt: skip
+        assert [row[0] for row in csv.reader(io.StringIO(done.stdout))][1:] == list(map(str, names))
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "empty"), ("\n", "line 1 is empty"), ("a.jpg\n\nb.jpg\n", "line 2 is empty"), (None, "no such file"),
+])  # fmt: skip
+def test_a_list_that_is_none(text: str | None, words: str, artifact: Artifact, tmp_path: Path) -> None:
+    file, listed = artifact("squeezenet1_1"), tmp_path / "list"
+    if text is not None:
+        listed.write_text(text)
+    one_line_error(native("infer", file, "--list", listed), 1, f"{listed}: {words}", "give --list a file")
+    one_line_error(python("infer", "--artifact", file, "--list", listed), 1, str(listed), words, "give --list a file")
 
 
 def test_an_empty_folder(artifact: Artifact, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <iterator>
 #include <span>
 #include <string>
 #include <vector>
@@ -69,12 +70,14 @@ void classify_tensor_file(Classifier& classifier, const std::string& file, const
 }
 
 int run(const InferOptions& options) {
-  const auto tensor = std::ranges::find_if(options.inputs, is_tensor_file);
-  const bool photos_only = tensor == options.inputs.end();
-  if (!photos_only && options.inputs.size() > 1) {
+  std::vector<std::string> inputs = options.inputs;
+  if (!options.list.empty()) std::ranges::move(listed_files(options.list), std::back_inserter(inputs));
+  const auto tensor = std::ranges::find_if(inputs, is_tensor_file);
+  const bool photos_only = tensor == inputs.end();
+  if (!photos_only && inputs.size() > 1) {
     throw Error(Code::usage, *tensor, "goes alone", "give either one tensor file or photos, not both");
   }
-  const std::vector<std::string> photos = photos_only ? photo_files(options.inputs) : std::vector<std::string>();
+  const std::vector<std::string> photos = photos_only ? photo_files(inputs) : std::vector<std::string>();
   set_allocator("huge");
   Classifier classifier(options.artifact, classifier_options(options, photos.size()));
   const ClassifierInfo& info = classifier.info();

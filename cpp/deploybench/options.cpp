@@ -114,6 +114,9 @@ CommandLine bench_line(BenchOptions& o) {
 
 CommandLine infer_line(InferOptions& o) {
   ClassifierOptions& c = o.classifier;
+  Group which = {
+      "what is classified",
+      {{"--list", "FILE", "a file that names photos, one a line, or - for standard input", "", into_text(o.list)}}};
   Group what = {
       "what is shown",
       {{"--top-k", "K", "classes an image", "5, or all where there are fewer",
@@ -141,7 +144,7 @@ CommandLine infer_line(InferOptions& o) {
           {{"ARTIFACT", "file of `deploybench generate`", into_text(o.artifact)},
            {"INPUT", "photos (JPEG, PNG) or folders of them, or one tensor file of `deploybench preprocess`",
             into_texts(o.inputs), /*several=*/true}},
-          {std::move(what), std::move(where), std::move(general)},
+          {std::move(which), std::move(what), std::move(where), std::move(general)},
           "infer artifacts/resnet50.script-fp32-cpu.ts data/images --top-k 1"};
 }
 
@@ -188,7 +191,7 @@ void parse_infer(std::span<const char* const> arguments, InferOptions& options) 
     throw Error(Code::usage, "--csv", "goes not with --json", "give one of them");
   }
   require(options.help, options.artifact, "ARTIFACT", "infer");
-  require(options.help, options.inputs.empty() ? "" : options.inputs.front(), "INPUT", "infer");
+  require(options.help, options.inputs.empty() ? options.list : options.inputs.front(), "INPUT", "infer");
 }
 
 void parse_preprocess(std::span<const char* const> arguments, PreprocessOptions& options) {

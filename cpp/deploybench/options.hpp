@@ -40,6 +40,7 @@ struct BenchOptions {
 struct InferOptions {
   std::string artifact;                          // path as given
   std::vector<std::string> inputs;               // photos and folders of photos, or one tensor file
+  std::string list;                              // a file that names more of them
   ClassifierOptions classifier{.instances = 0};  // 0 instances until given: what suits the number of photos
   Format format = Format::text;
   bool quiet = false;

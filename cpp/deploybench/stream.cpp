@@ -4,16 +4,21 @@
 #include <array>
 #include <cctype>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <future>
+#include <iostream>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <sstream>
 #include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include "deploybench/file.hpp"
 
 namespace deploybench {
 namespace {
@@ -137,6 +142,25 @@ std::vector<std::string> photo_files(std::span<const std::string> inputs) {
     }
   }
   return photos;
+}
+
+std::vector<std::string> listed_files(const std::string& list) {
+  constexpr std::uint64_t most_bytes = 1U << 30U;
+  const FileBlame blame{Code::input_missing, Code::input_invalid, "give --list a file with the path of a photo a line"};
+  std::istringstream text;
+  if (list != "-") {
+    if (checked_size(list, blame) > most_bytes) throw Error(blame.invalid, list, "larger than 1 GiB", blame.remedy);
+    text.str(read_prefix(list, most_bytes, blame));
+  }
+  std::istream& lines = list == "-" ? std::cin : text;
+  std::vector<std::string> files;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.empty())
+      throw Error(blame.invalid, list, "line " + std::to_string(files.size() + 1) + " is empty", blame.remedy);
+    files.push_back(std::move(line));
+  }
+  if (files.empty()) throw Error(blame.invalid, list, "empty", blame.remedy);
+  return files;
 }
 
 void stream(std::span<const std::string> photos, std::size_t readers, const Submit& submit,

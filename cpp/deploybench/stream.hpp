@@ -19,6 +19,10 @@ namespace deploybench {
 // sorted by name. Throws Error(input_missing) for a folder that has none or cannot be read.
 std::vector<std::string> photo_files(std::span<const std::string> inputs);
 
+// The lines of a file that names photos, `-` for standard input: more of them than a command line holds. Throws
+// Error(input_missing) or Error(input_invalid) where there is no such file, an empty line or none at all.
+std::vector<std::string> listed_files(const std::string& list);
+
 // Reads a photo, prepares it and hands it over; throws what makes that impossible. Called from many threads.
 using Submit = std::function<std::future<Predictions>(const std::string& photo)>;
 

@@ -16,6 +16,7 @@ namespace {
 using deploybench::Answer;
 using deploybench::Code;
 using deploybench::Error;
+using deploybench::listed_files;
 using deploybench::photo_files;
 using deploybench::Predictions;
 using deploybench::stream;
@@ -120,6 +121,18 @@ TEST(stream, photos_are_read_while_an_answer_is_awaited) {
       },
       false);
   CHECK(at_first >= 20);
+}
+
+TEST(stream, a_list_gives_its_lines) {
+  const ScratchFolder folder;
+  CHECK(listed_files(folder.write("whole", "a.jpg\nb c.png\n")) == std::vector<std::string>({"a.jpg", "b c.png"}));
+  CHECK(listed_files(folder.write("cut", "a.jpg\n\xff.png")) == std::vector<std::string>({"a.jpg", "\xff.png"}));
+  CHECK_THROWS(listed_files(folder.write("gap", "a.jpg\n\nb.jpg\n")), "gap: line 2 is empty");
+  CHECK_THROWS(listed_files(folder.write("end", "a.jpg\n\n")), "end: line 2 is empty");
+  CHECK_THROWS(listed_files(folder.write("line", "\n")), "line: line 1 is empty");
+  CHECK_THROWS(listed_files(folder.write("empty", "")), "empty: empty");
+  CHECK_THROWS(listed_files(folder.file("none")), "none: no such file");
+  CHECK_THROWS(listed_files(folder.path()), folder.path());
 }
 
 TEST(stream, a_folder_gives_its_photos_by_name) {

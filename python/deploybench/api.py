@@ -35,6 +35,9 @@ NOT_IN_API = {
     "libtorch": "sets up a machine, before there is a Python to call from",
     "download": "sets up a machine",
     "bundle": "makes a folder to ship, once, from a shell",
+    "evaluate": "takes hours over a data set, and can be resumed; its file is JSON",
+    "advise": "answers a person; --json is for programs",
+    "migrate": "answers a person; --json is for programs",
     "matrix": "takes hours and guards this repository",
     "worker": "a process of its own is what it is for; bench starts it",
     "completion": "for shells",
@@ -91,7 +94,10 @@ class InferFlags(OwnModelFlags, total=False):
     precision: Literal["fp32", "bf16", "fp16"]
     weights: PathLike
     device: Literal["cpu", "cuda", "auto"]
+    instances: int
     threads: int
+    batch_size: int
+    list: PathLike
     artifacts: PathLike
     top_k: int
     strict: bool

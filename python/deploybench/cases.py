@@ -33,10 +33,17 @@ class Case:
 
 
 def prepare(model: Model, config: dict[str, Any], seconds: float | None = None) -> Case:
-    """Makes what the runners lack: the artifact of each route, by `deploybench generate`, and the tensor file.
+    """Makes what the runners lack, in so many seconds: the artifact of each route, and the tensor file."""
+    made, errors = make_artifacts(model, config, seconds)
+    photo = Path(config["input"])
+    return Case(model, made, errors, _tensor(photo, next(iter(made.values()))) if made else photo)
 
-    A route that cannot be made, or not in so many seconds, is an error in the case, not the end of it.
-    """
+
+def make_artifacts(
+    model: Model, config: dict[str, Any], seconds: float | None = None
+) -> tuple[dict[tuple[str, str], Path], dict[tuple[str, str], DeploybenchError]]:
+    """The artifacts of the runners of `config`, by kind and precision, those that lack made by `deploybench generate`; and
+    where one cannot be made, or not in so many seconds, why: that is not the end of the others."""
     deadline = time.monotonic() + seconds if seconds is not None else math.inf
     device, folder = config["device"], Path(config["artifacts"])
     chosen = [routes.runner(name) for name in config["runners"]]
@@ -64,9 +71,7 @@ def prepare(model: Model, config: dict[str, Any], seconds: float | None = None) 
         key = row.kind.name, precision
         if key not in errors:
             made[key] = artifact.path_for(folder, model.name, *key, device, row.kind.suffix)
-    if not made:
-        return Case(model, {}, errors, Path(config["input"]))
-    return Case(model, made, errors, _tensor(Path(config["input"]), next(iter(made.values()))))
+    return made, errors
 
 
 def _flags(rows: list[routes.Route], config: dict[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ VERBS = {
     "preprocess": ("verbs.preprocess", True, "turn photos into a tensor file, with the model's own transform"),
     "infer": ("verbs.infer", True, "the top classes of photos or of a tensor file"),
     "bench": ("verbs.bench", False, "compare runtimes and routes: alternate workers, one table"),
+    "evaluate": ("verbs.evaluate", False, "top-1 and top-5 accuracy of runtimes and routes on labelled photos"),
     "bundle": ("verbs.bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
     "advise": ("verbs.advise", False, "which way to deploy a model on this machine, by measuring"),
     "migrate": ("verbs.migrate", False, "what changes from TorchScript to AOTInductor, by trying it"),

@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 PHOTO = DATA / "images" / "chelsea.jpg"
 LABELS = DATA / "imagenet_classes.txt"
+SYNSETS = DATA / "imagenet_synsets.txt"
 CONSTRAINTS = ROOT / "python" / "constraints.txt"
 LIBTORCH = ROOT / "vendor" / "libtorch"
 ARTIFACTS = ROOT / "artifacts"

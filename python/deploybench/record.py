@@ -23,6 +23,7 @@ from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
 SCHEMA = 2
+EVALUATION = ".evaluation.json"  # how results of `evaluate` are called, which lie beside those of `bench`
 Record = dict[str, Any]
 # How the workers of both languages set their runtime up: what can be chosen, the default first, which measured best.
 KNOBS = {
@@ -140,13 +141,13 @@ def available_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
-def new_results_path(folder: Path) -> Path:
-    """`<folder>/<UTC time>-<host>.json`, created empty and exclusively: a results file is never overwritten."""
+def new_results_path(folder: Path, suffix: str = ".json") -> Path:
+    """`<folder>/<UTC time>-<host><suffix>`, created empty and exclusively: a results file is never overwritten."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-            path = folder / f"{stamp}-{socket.gethostname()}{suffix}.json"
+        for again in ("", *(f"-{number}" for number in range(2, 100))):
+            path = folder / f"{stamp}-{socket.gethostname()}{again}{suffix}"
             with contextlib.suppress(FileExistsError):
                 path.open("x").close()
                 return path
@@ -295,9 +296,11 @@ def _unsound_beside(results: dict[str, Any]) -> str:
     return ""
 
 
-def latest(folder: Path) -> Path:
-    """The newest results file in `folder`."""
-    files = [file for file in folder.glob("*.json") if file.stat().st_size]
+def latest(folder: Path, suffix: str = ".json", make: str = "make bench") -> Path:
+    """The newest results file in `folder`, of bench or of the kind that this suffix says."""
+    files = [file for file in folder.glob(f"*{suffix}") if file.stat().st_size]
+    if suffix != EVALUATION:
+        files = [file for file in files if not file.name.endswith(EVALUATION)]
     if not files:
-        raise DeploybenchError("input_missing", f"{shown(folder)}: holds no results; make some with: make bench")
+        raise DeploybenchError("input_missing", f"{shown(folder)}: holds no results; make some with: {make}")
     return max(files, key=lambda file: file.stat().st_mtime_ns)

@@ -202,7 +202,7 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
     if args.cuda_graph == "on" and device == "cpu":
         raise DeploybenchError("usage", "--cuda-graph on: there are none on the CPU; --device cuda")
     if any(runner.startswith("cpp/") for runner in runners):
-        _need_cpp()
+        need_cpp()
     if not args.input.is_file():
         raise DeploybenchError("input_missing", f"{args.input}: no such photo or tensor file; --input FILE")
     chosen = models.select(args.models)
@@ -221,7 +221,7 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
         # a pair of equal runners side by side: the less time between their turns, the less else differs
         "runners": names,
         "device": device,
-        "generate": _generate_flags(args),
+        "generate": generate_flags(args),
         "rounds": count,
         "runs": args.runs or calls_of_each(len(names), count, args.turn),
         **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS, *LOAD_FLAGS)},
@@ -259,10 +259,7 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The results file to go on with; failed runs are tried again, refusals are kept."""
     path = Path(args.resume) if args.resume else record.latest(args.results)
     results = record.load(path)
-    if unlike := record.unlike(results["environment"], record.environment()):
-        raise DeploybenchError(
-            "usage", f"{shown(path)}: made in another environment ({unlike}); run bench without --resume"
-        )
+    check_environment(path, results, "bench")
     missing = ", ".join(sorted(CONFIGURED - results["config"].keys()))
     if missing:
         raise DeploybenchError(
@@ -272,6 +269,14 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     results["complete"] = False
     terminal.notice(f"going on with {shown(path)}: {len(results['runs'])} runs are there")
     return path, results
+
+
+def check_environment(path: Path, results: dict[str, Any], verb: str) -> None:
+    """Refuses to go on with results of another machine or other versions."""
+    if unlike := record.unlike(results["environment"], record.environment()):
+        raise DeploybenchError(
+            "usage", f"{shown(path)}: made in another environment ({unlike}); run {verb} without --resume"
+        )
 
 
 def choose_runners(runtimes: str, wanted: str, device: str, precisions: list[str]) -> list[str]:
@@ -309,14 +314,16 @@ def named_runners(wanted: str, device: str) -> list[str]:
     return list(dict.fromkeys([BASELINE, *names]))
 
 
-def _need_cpp() -> None:
+def need_cpp() -> None:
+    """Refuses runners of C++ where its programs are not built."""
     if not (paths.CPP_BIN / "bench").exists():
         raise DeploybenchError(
             "runtime", f"{shown(paths.CPP_BIN / 'bench')}: not built; make build, or --runtimes python"
         )
 
 
-def _generate_flags(args: argparse.Namespace) -> list[str]:
+def generate_flags(args: argparse.Namespace) -> list[str]:
+    """The flags that go on to `generate`."""
     flags = ["--weights", args.weights]
     for name in ("labels", "resize", "crop", "interpolation"):
         if getattr(args, name) is not None:

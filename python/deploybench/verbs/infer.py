@@ -1,14 +1,14 @@
 """`deploybench infer`: the top classes of photos, of folders of photos, or of a tensor file. Twin of cpp/apps/infer.cpp, which
-prints the same, and faster: here one image comes after the other."""
+prints the same, and faster: Python's threads wait for each other."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from deploybench import (
     paths,
     routes,
     running,
+    stream,
     tensor_file,
     terminal,
 )
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     import numpy
 
 EXAMPLE = "infer --model squeezenet1_1 data/images/chelsea.jpg"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+Image = tuple[
+    Path, int, "Callable[[], numpy.ndarray]"
+]  # its file, its number there, and what gives it as float32 [3, H, W]
+MANY = 2  # images for each CPU, from which on small instances give more images a second than one that has all CPUs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         type=Path,
-        default=[paths.PHOTO],
         metavar="PHOTO",
-        help="photos, folders of photos, or one .npy or .dat file",
+        help="photos, folders of photos, or one .npy or .dat file (default a photo in data/)",
     )
+    parser.add_argument("--list", metavar="FILE", help="a file that names photos, one a line, or - for standard input")
     what = parser.add_argument_group("what classifies")
     what.add_argument(
         "--model", "--models", default="resnet50", metavar="MODEL", help="made when it is not there (default resnet50)"
@@ -63,7 +67,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_artifacts(what)
     where = parser.add_argument_group("where it runs")
     where.add_argument("--device", choices=["cpu", "cuda", "auto"], help="default: the artifact's, or cpu")
-    where.add_argument("--threads", type=options.threads, metavar="N", help="intra-op threads (default: usable CPUs)")
+    where.add_argument(
+        "--instances", type=options.threads, metavar="N",
+        help="images, or batches, that are classified at the same time (default 1, for many images as many as usable CPUs)",
+    )  # fmt: skip
+    where.add_argument(
+        "--threads", type=options.threads, metavar="N",
+        help="intra-op threads (default: usable CPUs, shared out among the instances)",
+    )  # fmt: skip
+    where.add_argument(
+        "--batch-size", type=options.batch, default=1, metavar="N",
+        help="images that are classified together at most (default 1)",
+    )  # fmt: skip
     where.add_argument(
         "--strict", action="store_true", help="refuse an artifact of another torch version instead of warning"
     )
@@ -96,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
 
 def classify(args: argparse.Namespace) -> tuple[dict[str, Any], int, Iterator[Answer]]:
     """What is to be said about the classifier, the number of images, and an answer for each as it is asked for."""
-    inputs = photo_files(args.inputs)
+    given = [*args.inputs, *(stream.listed_files(args.list) if args.list else [])]
+    inputs = stream.photo_files(given or [paths.PHOTO])
     path = args.artifact or _make(args)
     metadata = artifact.read_metadata(path)
     labels = options.read_labels(args.labels, metadata.classes) if args.labels else metadata.labels
@@ -109,50 +125,74 @@ def classify(args: argparse.Namespace) -> tuple[dict[str, Any], int, Iterator[An
     running.check_device(path, metadata, wish)
     route = running.choose_route(path, metadata, args.route)
     images_of = _reader(inputs, path, metadata)
-    import torch
-
-    torch.set_num_threads(args.threads or options.usable_cpus())
     warnings = running.version_warnings(path, metadata, args.strict)
-    forward, _ = running.load(path, metadata, route)
+    instances, threads = _crew(args, len(images_of), metadata.device)
+    _set_threads(threads)
+    forward, _ = running.load(path, metadata, route, instances)
     about = {
         "model": metadata.model, "artifact": str(path), "device": metadata.device,
-        "torch_version": str(torch.__version__), "weights_origin": metadata.weights["origin"], "warnings": warnings,
+        "torch_version": _torch_version(), "weights_origin": metadata.weights["origin"], "warnings": warnings,
     }  # fmt: skip
+    size = min(max(args.batch_size, metadata.batches[0]), metadata.batches[1])
+    batches = [images_of[at : at + size] for at in range(0, len(images_of), size)]
+    classified = partial(_classified, path, metadata, forward, labels, top_k)
+    found = stream.in_order(batches, classified, instances, partial(_set_threads, threads))
+    return about, len(images_of), chain.from_iterable(found)
 
-    def answer(name: Path, number: int, image: Callable[[], numpy.ndarray]) -> Answer:
+
+def _crew(args: argparse.Namespace, count: int, device: str) -> tuple[int, int]:
+    """Instances, and threads of each, for so many images."""
+    cpus = options.usable_cpus()
+    many = count >= MANY * cpus and device != "cuda"
+    instances = args.instances or (cpus if many else 1)
+    return instances, args.threads or max(1, cpus // instances)
+
+
+def _set_threads(threads: int) -> None:
+    """Of the thread that calls, which torch keeps for each."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
+
+
+def _classified(
+    path: Path, metadata: Metadata, forward: routes.Forward, labels: list[str], top_k: int, batch: list[Image]
+) -> list[Answer]:
+    """The answers to a batch of images, in order; one that cannot be read gets none, and the others go without it."""
+    problems: dict[int, DeploybenchError] = {}
+    read: dict[int, numpy.ndarray] = {}
+    for at, (_, _, image) in enumerate(batch):
         try:
-            logits = _answer(path, metadata, forward, image())
+            read[at] = image()
         except DeploybenchError as problem:
             if problem.code not in ("input_missing", "input_invalid"):
                 raise  # what is wrong with the model is wrong for every photo
-            return Answer(name, number, problem=problem)
-        return Answer(name, number, _predictions(logits, labels, top_k))
-
-    return about, len(images_of), (answer(*one) for one in images_of)
-
-
-def photo_files(inputs: list[Path]) -> list[Path]:
-    """What is given, in its order; in the place of a folder its photos, those of its folders too, sorted by name."""
-    photos: list[Path] = []
-    for given in inputs:
-        if not given.is_dir():
-            photos.append(given)
-            continue
-        found = [path for path in given.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()]
-        if not found:
-            raise DeploybenchError("input_missing", f"{given}: no photo in it; give a folder with .jpg or .png files")
-        photos += sorted(found, key=os.fsencode)
-    return photos
+            problems[at] = problem
+    found = dict(zip(read, _logits(path, metadata, forward, list(read.values())), strict=True)) if read else {}
+    return [
+        Answer(name, number, problem=problems[at])
+        if at in problems
+        else Answer(name, number, _predictions(found[at], labels, top_k))
+        for at, (name, number, _) in enumerate(batch)
+    ]
 
 
-def _answer(path: Path, metadata: Metadata, forward: routes.Forward, image: numpy.ndarray) -> numpy.ndarray:
-    """The logits of one image, float32 [classes]. An artifact for larger batches only gets it as often as it wants."""
+def _logits(path: Path, metadata: Metadata, forward: routes.Forward, images: list[numpy.ndarray]) -> numpy.ndarray:
+    """float32 [N, classes] of N images. An artifact for larger batches only gets the last one as often as it wants."""
     import numpy
     import torch
 
-    images = torch.from_numpy(numpy.repeat(image[None], metadata.batches[0], axis=0)).to(metadata.device)
+    batch = torch.from_numpy(numpy.stack(images + images[-1:] * (metadata.batches[0] - len(images)))).to(
+        metadata.device
+    )
     with torch.inference_mode():
-        logits: numpy.ndarray = running.answer(path, metadata, forward, images)[0]
+        logits: numpy.ndarray = running.answer(path, metadata, forward, batch)[: len(images)]
     if not numpy.isfinite(logits).all():
         raise DeploybenchError(
             "runtime", f"{paths.shown(path)}: its output holds NaN or infinity; check the weights it was made with"
@@ -180,7 +220,7 @@ def _make(args: argparse.Namespace) -> Path:
     return wanted.path
 
 
-def _reader(inputs: list[Path], path: Path, metadata: Metadata) -> list[tuple[Path, int, Callable[[], numpy.ndarray]]]:
+def _reader(inputs: list[Path], path: Path, metadata: Metadata) -> list[Image]:
     """Each image, float32 [3, H, W], as something to call for it: photos through the own transform of the artifact at
     `path`, or those of one tensor file as they are."""
     tensors = [path for path in inputs if path.suffix in answers.TENSOR_FILES]
@@ -198,4 +238,5 @@ def _reader(inputs: list[Path], path: Path, metadata: Metadata) -> list[tuple[Pa
             f"{paths.shown(path)}: preprocessing.crop {preprocessing.crop} is not its input's size "
             f"{metadata.input_shape[2:]}; {artifact.REMAKE} {metadata.model} --force",
         )
+    models.import_torchvision()  # here, not by each of the threads that read: they would find it half imported
     return [(photo, 0, partial(images.load, photo, preprocessing)) for photo in inputs]

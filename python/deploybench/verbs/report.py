@@ -13,7 +13,19 @@ from typing import Any
 
 import tabulate
 
-from deploybench import artifact, page, panel, paths, record, stats, summary, terminal
+from deploybench import (
+    accuracy,
+    accuracy_table,
+    artifact,
+    evaluation,
+    page,
+    panel,
+    paths,
+    record,
+    stats,
+    summary,
+    terminal,
+)
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
@@ -26,7 +38,7 @@ NARROW = tabulate.TableFormat(
 )  # fmt: skip
 UNITS = {
     "runner": "", "median": "ms", "p90": "ms", "p99": "ms", "img/s": "", "load": "ms", "call1": "ms", "cold": "ms", "from": "call",
-    "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval",
+    "RSS": "MB", "file": "MB", "cosine": "", "speed-up": "95 % interval", **accuracy.COLUMNS,
 }  # fmt: skip
 FROM = "From [{name}]({name}), by `deploybench report {name} --format markdown`\n"
 WIDTH = 80
@@ -50,6 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=FORMATS, metavar="FORMAT",
         help=f"{', '.join(FORMATS)} (default: what --out's name says, else text); html is a page of figures and tables",
     )  # fmt: skip
+    add(
+        "--accuracy", type=Path, metavar="FILE",
+        help="of `evaluate`: its top-1 joins the tables, so that cost stands by gain",
+    )  # fmt: skip
     add("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
 
 
@@ -63,13 +79,16 @@ def run(args: argparse.Namespace) -> int:
             "usage", f"{args.out}: records end in .json, and none is written over; --out FILE.html, .md or .csv"
         )
     named = list(dict.fromkeys(args.files)) or [record.latest(args.results)]
+    if any(path.name.endswith(record.EVALUATION) for path in named):
+        return _evaluations(named, chosen, args)
     files = [(path, record.load(path)) for path in named]
     if len(files) > 1 and chosen in ("html", "csv"):
         page.refuse_unlike(files)
+    if args.accuracy:
+        for _, results in files:
+            results["accuracy"] = accuracy.joined(args.accuracy, results)
     if args.out:
-        with artifact.written_atomically(args.out) as partial:
-            partial.write_text(rendered(files, chosen).rstrip("\n") + "\n", encoding="utf-8")
-        terminal.notice(f"{shown(args.out)}: {args.out.stat().st_size / 1e3:,.0f} kB")
+        _write(args.out, rendered(files, chosen))
     if args.json:
         for path, results in files:
             terminal.emit(as_json(results, path))
@@ -77,6 +96,30 @@ def run(args: argparse.Namespace) -> int:
         for part in _printed(files) if chosen == "text" else [rendered(files, chosen)]:
             terminal.show(part, heading=chosen == "text")
     return 0 if all(summary.all_sound(results) for _, results in files) else 1
+
+
+def _evaluations(named: list[Path], chosen: str, args: argparse.Namespace) -> int:
+    """The tables of what `evaluate` found."""
+    if chosen not in ("text", "markdown"):
+        raise DeploybenchError("usage", f"--format {chosen}: of an evaluation there are text, markdown and --json")
+    if other := next((path for path in named if not path.name.endswith(record.EVALUATION)), None):
+        raise DeploybenchError("usage", f"{other}: times, beside an evaluation; --accuracy FILE joins the two")
+    found = [(path, evaluation.load(path)) for path in named]
+    said = "\n".join(accuracy_table.text(results, path, chosen == "markdown") for path, results in found)
+    if args.out:
+        _write(args.out, said)
+    if args.json:
+        for path, results in found:
+            terminal.emit(accuracy_table.summary(results, path))
+    elif not args.out:
+        terminal.show(said, heading=chosen == "text")
+    return 0 if all(accuracy_table.all_sound(results) for _, results in found) else 1
+
+
+def _write(out: Path, said: str) -> None:
+    with artifact.written_atomically(out) as partial:
+        partial.write_text(said.rstrip("\n") + "\n", encoding="utf-8")
+    terminal.notice(f"{shown(out)}: {out.stat().st_size / 1e3:,.0f} kB")
 
 
 def rendered(files: Sequence[tuple[Path, dict[str, Any]]], kind: str) -> str:
@@ -130,8 +173,12 @@ def model_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str
     if summary.arriving(results):
         return load_table(results, model, style)
     entries = summary.entries(results, model)
-    columns = [name for name in UNITS if name != "cosine" or any(entry["precision"] != "fp32" for entry in entries)]
-    rows = [_cells(entry) for entry in entries]
+    right = results.get("accuracy", {}).get("cells", {})
+    left_out = set() if "accuracy" in results else set(accuracy.COLUMNS)
+    if all(entry["precision"] == "fp32" for entry in entries):
+        left_out.add("cosine")
+    columns = [name for name in UNITS if name not in left_out]
+    rows = [_cells(entry) | right.get((model, entry["runner"].partition("#")[0]), {}) for entry in entries]
     failures = [f"{entry['runner']}: {entry['trouble']}" for entry in entries if entry["trouble"]]
     if style is NARROW:
         for column in DISPENSABLE:
@@ -281,6 +328,7 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
         LEGEND,
         f"{where['cpus']} x {where['cpu']}{', ' + where['gpu'] if where['gpu'] else ''}",
         f"torch {where['torch']}, LibTorch {where['libtorch']}, Python {where['python']}",
+        *results.get("accuracy", {}).get("notes", []),
         *(f"warning: {text}" for text in summary.warnings(results)),
     ]
     if path:

@@ -1,0 +1,286 @@
+"""`deploybench evaluate`: how often each runner is right on labelled photos, beside eager. It starts each runner's own `infer`,
+counts, and imports no torch; docs/evaluate.md says how the numbers come about."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from deploybench import (
+    accuracy_table,
+    artifact,
+    cases,
+    dataset,
+    evaluation,
+    models,
+    options,
+    paths,
+    record,
+    respondent,
+    routes,
+    terminal,
+)
+from deploybench.errors import DeploybenchError
+from deploybench.models import Model
+from deploybench.paths import shown
+from deploybench.rounds import BASELINE
+from deploybench.verbs import bench
+
+EXAMPLE = "evaluate --data photos --models resnet50 --precisions fp32,bf16"
+SAVED_SECONDS = 10  # between two writings of the results file, or more where that takes long: it holds all predictions
+SAVING_SHARE = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FOLDER", help="with a folder of photos for each class, named after the class")
+    add(
+        "--classes", type=Path, metavar="FILE",
+        help="which class a folder is: lines of folder, tab, class index or label (default: the folder's name says it)",
+    )  # fmt: skip
+    add("--limit", type=options.positive, metavar="N", help="at most so many photos, evenly spread over the classes")
+    options.add_models(parser, default="resnet50")
+    add("--runtimes", default="python,cpp", metavar="LIST", help="python, cpp (default both)")
+    add(
+        "--routes", default="eager,script", metavar="LIST",
+        help=f"of {', '.join(routes.ROUTES)}, or all (default eager,script)",
+    )  # fmt: skip
+    options.add_precisions(parser)
+    add("--runners", metavar="LIST", help="these very runners instead, such as cpp/fused/bf16,python/openvino")
+    options.add_weights(parser)
+    options.add_device(parser)
+    options.add_artifacts(parser)
+    options.add_build(parser)
+    options.add_own_model(parser)
+    group = parser.add_argument_group("how the photos are classified", "as by `infer`")
+    group.add_argument("--batch-size", type=options.batch, default=1, metavar="N", help="together at most (default 1)")
+    group.add_argument("--instances", type=options.threads, metavar="N", help="at the same time (default: usable CPUs)")
+    group.add_argument(
+        "--threads", type=options.threads, metavar="N", help="of each instance (default: usable CPUs / instances)"
+    )
+    group = parser.add_argument_group("results")
+    group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")
+    group.add_argument(
+        "--resume", nargs="?", const="", metavar="FILE", help="go on with an interrupted run (default: the last)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates every model; 1 if a runner failed, 130 if interrupted."""
+    path, results, photos = _resume(args) if args.resume is not None else _begin(args)
+    chosen = models.select(results["config"]["models"])
+    from tqdm import tqdm
+
+    total = len(results["photos"]) * len(chosen) * len(results["config"]["runners"])
+    try:
+        with tqdm(total=total, unit="img", disable=terminal.no_bar(), file=sys.stderr) as bar:
+            for model in chosen:
+                _evaluate_model(model, photos, Progress(path, results, bar))
+                if not args.json:
+                    with tqdm.external_write_mode(file=sys.stdout):
+                        terminal.show(f"{accuracy_table.of_model(results, model.name)}\n", heading=True)
+    except KeyboardInterrupt:
+        if not results["runs"]:
+            raise
+        terminal.notice(f"\ninterrupted; go on with: deploybench evaluate --resume {shown(path)}")
+        return 130
+    finally:
+        if results["runs"]:
+            record.save(path, results)
+        else:  # nothing was answered: the model cannot be made, or the folders are not its classes
+            path.unlink(missing_ok=True)
+    results["complete"] = True
+    record.save(path, results)
+    if args.json:
+        terminal.emit(accuracy_table.summary(results, path))
+    else:
+        terminal.show(accuracy_table.footer(results, path))
+    return 0 if accuracy_table.all_sound(results) else 1
+
+
+def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Dataset]:
+    """A new results file, its whole configuration inside."""
+    if args.data is None:
+        raise DeploybenchError("usage", "--data: give the FOLDER of labelled photos; see deploybench evaluate --help")
+    device = options.resolve_device(args.device) if args.device != "cpu" else "cpu"
+    runners = (
+        bench.named_runners(args.runners, device)
+        if args.runners
+        else bench.choose_runners(args.runtimes, args.routes, device, args.precisions)
+    )
+    if any(runner.startswith("cpp/") for runner in runners):
+        bench.need_cpp()
+    chosen = models.select(args.models)
+    if args.weights not in ("auto", "pretrained", "random") and len(chosen) > 1:
+        raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
+    photos = dataset.read(args.data)
+    config = {
+        "models": [model.factory if model.own else model.name for model in chosen],
+        "runners": runners,
+        "device": device,
+        "data": shown(args.data),  # relative where it can be: results files travel
+        "classes": shown(args.classes) if args.classes else None,
+        "generate": bench.generate_flags(args),
+        "artifacts": shown(args.artifacts),
+        **{name: getattr(args, name) for name in ("limit", *respondent.FLAGS)},
+    }
+    full = set(map(photos.folder_of, photos.photos))
+    empty = [folder for folder in photos.folders if folder not in full]
+    photos = dataset.sample(photos, args.limit or len(photos.photos))
+    path = record.new_results_path(args.results, record.EVALUATION)
+    results = {
+        "kind": evaluation.KIND,
+        "schema": evaluation.SCHEMA,
+        "complete": False,
+        "environment": record.environment(),
+        "config": config,
+        "photos": photos.photos,
+        "others": photos.others,
+        "empty_folders": empty,
+        "models": {},
+        "runs": [],
+    }
+    record.save(path, results)
+    return path, results, photos
+
+
+def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Dataset]:
+    """The results file to go on with: predictions are kept, and runners that failed are tried again."""
+    given = Path(args.resume) if args.resume else None
+    path = given or record.latest(args.results, record.EVALUATION, "deploybench evaluate --data FOLDER")
+    results = evaluation.load(path)
+    bench.check_environment(path, results, "evaluate")
+    config = results["config"]
+    photos = dataset.read(Path(config["data"]))
+    photos = dataset.sample(photos, config["limit"] or len(photos.photos))
+    if photos.photos != results["photos"]:
+        raise DeploybenchError(
+            "usage", f"{shown(path)}: {config['data']} holds other photos than then; run evaluate without --resume"
+        )
+    results["complete"] = False
+    there = sum(len(run["top5"]) for run in results["runs"])
+    terminal.notice(f"going on with {shown(path)}: {there} answers are there")
+    return path, results, photos
+
+
+class Progress:
+    """The results while they grow: the bar on stderr, and the file that is written now and then."""
+
+    def __init__(self, path: Path, results: dict[str, Any], bar: Any) -> None:
+        self.path, self.results, self.bar = path, results, bar
+        self._next = time.monotonic() + SAVED_SECONDS
+
+    def step(self) -> None:
+        """One more answer is there."""
+        self.bar.update()
+        if time.monotonic() >= self._next:
+            self.save()
+
+    def skip(self, count: int) -> None:
+        """So many answers were there before, or will not come: they do not count for the rate."""
+        if not self.bar.disable:
+            self.bar.initial += count
+            self.bar.n += count
+            self.bar.refresh()
+
+    def save(self) -> None:
+        """Writes the file, and says when to do so again."""
+        start = time.monotonic()
+        record.save(self.path, self.results)
+        now = time.monotonic()
+        self._next = now + max(SAVED_SECONDS, (now - start) / SAVING_SHARE)
+
+
+def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -> None:
+    """All runners of one model, one after the other."""
+    results, config = progress.results, progress.results["config"]
+    # eager's artifact first: its labels say whether the folders' names are classes, before minutes go into the others
+    progress.bar.set_description(f"{model.name} is made")
+    made, errors = cases.make_artifacts(model, {**config, "runners": [BASELINE]})
+    for why in errors.values():
+        raise why
+    metadata = artifact.read_metadata(next(iter(made.values())))
+    file = Path(config["classes"]) if config["classes"] else None
+    results["models"][model.name] = {
+        "classes": dataset.classes(photos, metadata.labels, file),
+        "weights_origin": metadata.weights["origin"],
+    }
+    keys = {runner: _key(runner) for runner in config["runners"]}
+    if rest := [runner for runner, key in keys.items() if key not in made]:
+        others, errors = cases.make_artifacts(model, {**config, "runners": rest})
+        made |= others
+    for runner, key in keys.items():
+        progress.bar.set_description(f"{model.name} {runner}")
+        about = {"model": model.name, "runner": runner}
+        if key in errors:
+            _settle(results, {**_new(about), "error": {"code": errors[key].code, "message": str(errors[key])}})
+            progress.skip(len(photos.photos))
+        else:
+            run = _begun(results, about, made[key])
+            progress.save()
+            _evaluate_runner(run, made[key], photos, progress)
+        progress.save()
+
+
+def _key(runner: str) -> tuple[str, str]:
+    """The kind and the precision of its artifact."""
+    one = routes.runner(runner)
+    return one.route.kind.name, one.precision
+
+
+def _new(about: dict[str, str], **more: str) -> dict[str, Any]:
+    return {
+        **about,
+        "artifact": "",
+        "fingerprint": "",
+        **more,
+        "top5": [],
+        "problems": {},
+        "timed_images": 0,
+        "timed_seconds": 0.0,
+    }
+
+
+def _settle(results: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """Puts the run in the place of one of the same runner."""
+    others = [one for one in results["runs"] if (one["model"], one["runner"]) != (run["model"], run["runner"])]
+    results["runs"] = [*others, run]
+    return run
+
+
+def _begun(results: dict[str, Any], about: dict[str, str], made: Path) -> dict[str, Any]:
+    """The run to go on with: what was answered by this very artifact before, or nothing yet."""
+    fingerprint = artifact.read_metadata(made).fingerprint
+    for run in results["runs"]:
+        if all(run[name] == value for name, value in about.items()) and run["fingerprint"] == fingerprint:
+            run.pop("error", None)
+            return _settle(results, run)
+    return _settle(results, _new(about, artifact=shown(made), fingerprint=fingerprint))
+
+
+def _evaluate_runner(run: dict[str, Any], made: Path, photos: dataset.Dataset, progress: Progress) -> None:
+    """The answers that are not there yet, each kept as soon as it is."""
+    at = len(run["top5"])
+    progress.skip(at)
+    todo = [photos.root / photo for photo in photos.photos[at:]]
+    if not todo:
+        return
+    answered, first, images, seconds = 0, 0.0, run["timed_images"], run["timed_seconds"]
+    try:
+        for said in respondent.answers(run["runner"], made, todo, progress.results["config"]):
+            if "error" in said:
+                run["problems"][str(at + answered)] = said["error"]["message"]
+            run["top5"].append([one["index"] for one in said["predictions"]] if "predictions" in said else None)
+            answered += 1
+            now = time.monotonic()
+            first = first or now
+            # from the first answer on: starting the process and loading the artifact are not in the rate
+            run["timed_images"], run["timed_seconds"] = images + answered - 1, seconds + now - first
+            progress.step()
+    except DeploybenchError as error:
+        run["error"] = {"code": error.code, "message": str(error)}
+        progress.skip(len(todo) - answered)
