@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, report, rounds, routes, weights
+from deploybench import artifact, cases, machine, models, options, paths, record, report, rounds, routes, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures every model; 1 if a runner failed or was not equal to eager, 130 if interrupted."""
     path, results = _resume(args) if args.resume is not None else _begin(args)
     config = results["config"]
-    stolen, ticks = record.cpu_ticks()
+    before = machine.ticks()
     try:
         for model in models.select(config["models"]):
             for size in config["batch_sizes"]:
@@ -151,8 +151,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}", file=sys.stderr)
         return 130
     finally:
-        stolen_now, ticks_now = record.cpu_ticks()
-        results["stolen_fraction"] = (stolen_now - stolen) / max(1, ticks_now - ticks)
+        results["stolen_fraction"], results["others_fraction"] = machine.shares(before, machine.ticks())
         record.save(path, results)
     results["complete"] = True
     record.save(path, results)

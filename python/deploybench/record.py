@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deploybench import paths, stats
+from deploybench import machine, paths, stats
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
@@ -86,6 +86,9 @@ def environment() -> dict[str, Any]:
         "torchvision": _installed("torchvision"),
         "libtorch": f"{libtorch['version']} {libtorch['variant']} ({libtorch['source']})" if libtorch else None,
         "load_average_1min": os.getloadavg()[0],
+        "cpu_quota": machine.cpu_quota(),
+        "governor": machine.governor(),
+        "turbo": machine.turbo(),
     }
 
 
@@ -115,12 +118,6 @@ def _nvidia() -> str | None:
         for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
             return information.read_text(encoding="utf-8").splitlines()[0].partition(":")[2].strip()
     return None
-
-
-def cpu_ticks() -> tuple[int, int]:
-    """(ticks stolen by other guests of the host, all ticks) since boot, for the share of a run that was stolen."""
-    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
-    return fields[7], sum(fields)
 
 
 def available_memory() -> int:
@@ -213,6 +210,26 @@ MEASURED: Checks = {
     "turn_calls": lambda value: _numbers(value) and all(isinstance(one, int) for one in value),
     **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
+# What may lack: older files do not have all of it.
+WHOLE: Callable[[Any], bool] = lambda value: type(value) is int and value >= 0  # noqa: E731
+MAY_HAVE: dict[str, Checks] = {
+    "results": {"stolen_fraction": _number, "others_fraction": _number},
+    "environment": {
+        "cpu_quota": lambda value: value is None or _number(value),
+        "governor": TEXT_OR_NULL,
+        "turbo": lambda value: value is None or isinstance(value, bool),
+    },
+    "run": {
+        **dict.fromkeys(("threads", "interop_threads", "instances"), WHOLE),
+        **dict.fromkeys(("route", "precision", "device", "memory_format", "torch_version", "cpu_capability", "toolchain"), TEXT),
+        **dict.fromkeys(("input_crc32", "artifact", *KNOBS), TEXT),
+        "build_type": TEXT_OR_NULL,
+        "warmup_steady": lambda value: isinstance(value, bool),
+        "warnings": _texts,
+        **dict.fromkeys(("settle_seconds", "turn_seconds"), _numbers),
+        "turn_rates": lambda value: value is None or _numbers(value),
+    },
+}  # fmt: skip
 FAILED: Checks = {"code": TEXT, "message": TEXT}
 PARITY: Checks = {"ok": lambda value: isinstance(value, bool), "reason": TEXT}
 
@@ -229,20 +246,57 @@ def _unsound(results: object) -> str:
         ("config", results.get("config"), CONFIG),
         ("environment", results.get("environment"), ENVIRONMENT),
     ]
+    for where, part in (("results", results), ("environment", results.get("environment"))):
+        parts.append((where, part, _that_it_has(part, where)))
     for index, run in enumerate(runs):
         where, fields = f"runs[{index}]", run if isinstance(run, dict) else {}
         parts.append((where, run, RUN))
         if "error" in fields:
             parts.append((f"{where}.error", fields["error"], FAILED))
         else:
-            parts.append((where, run, MEASURED))
+            parts += [(where, run, MEASURED), (where, run, _that_it_has(run, "run"))]
         if fields.get("parity") is not None:
             parts.append((f"{where}.parity", fields["parity"], PARITY))
+    return _first_wrong(parts)
+
+
+def _that_it_has(part: object, name: str) -> Checks:
+    """The checks of the fields that may lack and do not."""
+    return {field: check for field, check in MAY_HAVE[name].items() if isinstance(part, dict) and field in part}
+
+
+def _first_wrong(parts: list[tuple[str, object, Checks]]) -> str:
     for where, part, checks in parts:
         for field, check in checks.items():
             if not isinstance(part, dict) or field not in part or not check(part[field]):
                 return f"{where}.{field} is not what bench writes"
     return ""
+
+
+def load_lines(path: Path) -> dict[str, Any]:
+    """A results file, or the lines that workers printed with --json, as results without environment and config. Raises
+    input_missing or input_invalid."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError, RecursionError):
+        return load(path)  # which says what is wrong, or reads a file that has been laid out over several lines
+    if (len(lines) == 1 and isinstance(lines[0], dict) and "runs" in lines[0]) or not lines:
+        return load(path)
+    bare = {name: check for name, check in {**RUN, **MEASURED}.items() if name not in ("round", "cold_start_seconds")}
+    parts: list[tuple[str, object, Checks]] = []
+    for number, line in enumerate(lines, 1):
+        where, fields = f"line {number}", line if isinstance(line, dict) else {}
+        if fields.get("schema") != SCHEMA:
+            raise DeploybenchError(
+                "input_invalid",
+                f"{shown(path)}: {where} is no record of schema {SCHEMA}; give a results file, or what `bench --json` printed",
+            )
+        checks = {"runtime": TEXT} if "error" in fields else {**bare, **_that_it_has(line, "run")}
+        parts.append((where, line, checks))
+    if why := _first_wrong(parts):
+        raise DeploybenchError("input_invalid", f"{shown(path)}: not a record ({why}); run the worker again")
+    runs = [{"round": 0, **line} for line in lines if "error" not in line]
+    return {"schema": SCHEMA, "complete": True, "environment": {}, "config": {}, "runs": runs}
 
 
 def latest(folder: Path) -> Path:

@@ -11,7 +11,8 @@ from typing import Any
 
 import tabulate
 
-from deploybench import panel, paths, record, stats
+from deploybench import checks, facts, panel, paths, record, stats
+from deploybench.checks import PROBLEM, WARNING
 from deploybench.paths import shown
 
 BASELINE = "python/eager"
@@ -302,14 +303,8 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
 
 def warnings(results: dict[str, Any]) -> list[str]:
     """What a reader must know before trusting the numbers, each with the remedy."""
-    found = list(dict.fromkeys(text for run in results["runs"] for text in run.get("warnings", [])))
-    stolen = results.get("stolen_fraction", 0)
-    if stolen > 0.02:
-        found.append(f"{stolen:.0%} of the time was stolen by other guests of the host: measure again when it is quiet")
-    if results["environment"]["load_average_1min"] > results["environment"]["cpus"]:
-        found.append("other programs were busy at the start (load average above the CPUs): measure again without them")
-    if any(run.get("build_type") not in (None, "Release") for run in results["runs"]):
-        found.append("the C++ program is not a Release build: make build")
+    judged = checks.examine(facts.Results(results))
+    found = [f"{one.found}: {checks.remedy(name, one)}" for name, one in judged if one.level in (WARNING, PROBLEM)]
     if any(run.get("weights_origin") == "random" for run in results["runs"]):
         found.append("RANDOM weights: speed and parity are real, labels mean nothing (make download)")
     return [f"warning: {text}" for text in found]
