@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the C++ program to look at, such as one of your own (default cpp/build/bin/bench)",
     )  # fmt: skip
     add("--pid", type=options.positive, metavar="PID", help="look at the libraries of this running process, too")
-    add("--libtorch", type=Path, default=paths.LIBTORCH, metavar="FOLDER", help="default vendor/libtorch")
+    add("--libtorch", type=Path, metavar="FOLDER", help="the LibTorch to look at (default vendor/libtorch)")
     add("--skip", type=_names, default=frozenset(), metavar="LIST", help=f"leave these out: {', '.join(checks.CHECKS)}")
     add("--json", action="store_true", help="print one object with all findings")
 
@@ -56,11 +56,12 @@ def run(args: argparse.Namespace) -> int:
     """Prints what was found; FOUND_EXIT where anything is wrong."""
     if len(args.records) > 2:
         raise DeploybenchError("usage", f"{len(args.records)} records: one or two can be looked at; see doctor --help")
-    sections = []
+    sections: list[Section] = []
+    explained: set[str] = set()
     for section in _sections(args):
         sections.append(section)
         if not args.json:
-            print(("\n" if len(sections) > 1 else "") + shown_section(section), flush=True)
+            print(("\n" if len(sections) > 1 else "") + shown_section(section, explained), flush=True)
     levels = [finding.level for _, findings in sections for _, finding in findings]
     if args.json:
         print(json.dumps(to_json(sections)))
@@ -74,12 +75,16 @@ def _sections(args: argparse.Namespace) -> Iterator[Section]:
     read = [record.load_lines(path) for path in args.records]
     if args.program and not args.program.is_file():
         raise DeploybenchError("input_missing", f"{shown(args.program)}: no such program; name one with --program FILE")
+    if args.libtorch and not args.libtorch.is_dir():
+        raise DeploybenchError(
+            "input_missing", f"{shown(args.libtorch)}: no such folder; name one with --libtorch FOLDER"
+        )
+    program, loaded = facts.of_program(args.program or facts.default_program())
     process = facts.of_process(args.pid) if args.pid else None
     stamp = facts.of_artifact(args.artifact) if args.artifact else None
     yield "this machine", checks.examine(facts.of_machine(), args.skip)
-    install, python = facts.of_install(args.libtorch)
+    install, python = facts.of_install(args.libtorch or paths.LIBTORCH)
     yield "PyTorch and LibTorch", _examined(args, install, python)
-    program, loaded = facts.of_program(args.program or facts.default_program())
     yield "the C++ program", _examined(args, program, *([] if program.why else [loaded]))
     if process:
         yield process.name, checks.examine(process, args.skip)
@@ -153,24 +158,30 @@ def _sides(results: dict[str, Any], where: str) -> dict[tuple[str, str], facts.S
     }
 
 
-def shown_section(section: Section) -> str:
-    """For 80 columns: a line for what is well, and for what is not also why, the remedy and one thread."""
+def shown_section(section: Section, explained: set[str]) -> str:
+    """For 80 columns: a line for what is well, and for what is not also why, the remedy and one thread, unless these were
+    `explained` before; then the remedy alone, where it is another one."""
     title, findings = section
     lines = textwrap.wrap(title, WIDTH)
     indent = " " * 20
     for name, finding in findings:
         head = f"  {MARKS[finding.level]} {name:<16}"
-        lines += textwrap.wrap(
-            finding.found, WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False
-        ) or [head]
+        lines += _wrapped(finding.found, head, indent) or [head]
         if finding.level in (WARNING, PROBLEM):
             check = checks.CHECKS[name]
-            for word, text in (("why", check.why), ("mend", checks.remedy(name, finding)), ("see", check.threads[0])):
-                lines += textwrap.wrap(
-                    text, WIDTH, initial_indent=f"{indent}{word + ':':<6}", subsequent_indent=indent + " " * 6,
-                    break_on_hyphens=False, break_long_words=False,
-                )  # fmt: skip
+            said = [("why", check.why), ("mend", checks.remedy(name, finding)), ("see", check.threads[0])]
+            if name in explained:
+                said = [("mend", finding.mend)] if finding.mend else []
+            explained.add(name)
+            for word, text in said:
+                lines += _wrapped(text, f"{indent}{word + ':':<6}", indent + " " * 6)
     return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def summary(levels: list[str]) -> str:

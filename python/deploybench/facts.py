@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from deploybench.paths import shown
 
 SAMPLE_SECONDS = 0.5  # 50 ticks a CPU
 PROBE_SECONDS = 120
+# std::string of before GCC 5, in a mangled name.
+OLD_STRING = re.compile(r"^_ZNK?Ss|RKSs")
 LIBRARY = re.compile(r"\s(/\S.*\.so(?:\.[\w.]+)?)(?: \(deleted\))?$", re.MULTILINE)
 
 
@@ -62,7 +65,7 @@ class Install:
     libtorch: str | None
     libtorch_variant: str | None
     libtorch_folder: str
-    compiler: str | None  # of Inductor; None: not known
+    compiler: str  # of Inductor
     compiler_error: str
     driver: str | None
 
@@ -168,6 +171,7 @@ def of_install(libtorch: Path) -> tuple[Install, Process]:
     """Both installs, and a Python process that has imported torch (3 s)."""
     found, error = _probe("torch_process")
     marker = libtorch_folder.read_marker(libtorch)
+    compiler = os.environ.get("CXX", "g++")  # as torch/_inductor/config.py says, which takes another 1.3 s to import
     wants = [re.fullmatch(r"torch\s*\(?==\s*([\w.+]+)\)?.*", one) for one in _requirements("torchvision")]
     install = Install(
         _package("torch"),
@@ -179,14 +183,25 @@ def of_install(libtorch: Path) -> tuple[Install, Process]:
         libtorch_folder.read_version(libtorch),
         (marker.variant if marker else libtorch_folder.read_variant(libtorch)) if libtorch.exists() else None,
         shown(libtorch),
-        found.get("compiler"),
-        found.get("compiler_error", ""),
+        compiler,
+        _compiler_error(compiler),
         machine.nvidia_driver(),
     )
     process = Process(
         "Python with torch", tuple(found.get("libraries", ())), found.get("threads"), options.usable_cpus(), error
     )
     return install, process
+
+
+def _compiler_error(compiler: str) -> str:
+    """Why `compiler` does not work; empty when it does."""
+    if shutil.which(compiler) is None:
+        return "is not on PATH"
+    try:
+        done = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"does not run ({error})"
+    return "" if done.returncode == 0 and done.stdout.strip() else "is no C++ compiler"
 
 
 def _requirements(package: str) -> list[str]:
@@ -238,7 +253,7 @@ def of_program(path: Path) -> tuple[Program, Process]:
         any("AutogradState13set_tls_state" in one or "GradMode11set_enabled" in one for one in symbols),
         loaded.lacking,
         loaded.undefined,
-        any(re.match(r"_ZNK?Ss", one) for one in symbols),
+        any(OLD_STRING.search(one) for one in (*symbols, *loaded.undefined)),
         libtorch_folder.read_version(folder) if folder else None,
         shown(folder) if folder else "",
         expected,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 import warnings
 import zipfile
@@ -23,30 +21,15 @@ FIRST_FLAG = 9
 def torch_process() -> None:
     """A process that has imported torch, with what was started with it (LD_PRELOAD)."""
     import torch
-    from torch._inductor import config
 
     from deploybench import facts
 
-    compiler = config.cpp.cxx[1]
     print(json.dumps({
         "torch": str(torch.__version__),
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
         "libraries": facts.mapped(Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")),
-        "compiler": compiler,
-        "compiler_error": _compiler_error(compiler),
     }))  # fmt: skip
-
-
-def _compiler_error(compiler: str) -> str:
-    """Why `compiler` does not work; empty when it does."""
-    if shutil.which(compiler) is None:
-        return "is not on PATH"
-    try:
-        done = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"does not run ({error})"
-    return "" if done.returncode == 0 and done.stdout.strip() else "is no C++ compiler"
 
 
 def weights() -> None:

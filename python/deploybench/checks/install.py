@@ -85,7 +85,11 @@ def abi(at: Program) -> list[Finding]:
     if not at.undefined:
         return [Finding(OK, f"{at.path}: each symbol is found")]
     more = f" and {len(at.undefined) - 1} more" if len(at.undefined) > 1 else ""
-    old = "; it has the C++ ABI of before 2015, LibTorch the one after (_GLIBCXX_USE_CXX11_ABI=0)" if at.old_abi else ""
+    old = (
+        "; the program has the C++ ABI of before 2015, LibTorch the one after (_GLIBCXX_USE_CXX11_ABI=0)"
+        if at.old_abi
+        else ""
+    )
     return [Finding(PROBLEM, f"{at.path}: no library has {at.undefined[0]}{more}{old}")]
 
 
@@ -104,8 +108,6 @@ def torchvision(at: Install) -> list[Finding]:
 
 def compiler(at: Install) -> list[Finding]:
     """Of what Inductor would call."""
-    if at.compiler is None:
-        return [Finding(UNKNOWN, "the C++ compiler: torch cannot be asked which one it takes")]
     if at.compiler_error:
         return [Finding(WARNING, f"{at.compiler}: {at.compiler_error}")]
     return [Finding(OK, f"{at.compiler} works")]

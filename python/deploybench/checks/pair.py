@@ -17,16 +17,16 @@ CUDA = ("tf32", "cudnn_benchmark", "cuda_graph")
 
 def _values(side: Side, field: str) -> str:
     """What the runs of a side say, each value once."""
-    return " and ".join(dict.fromkeys(str(run[field]) for run in side.runs if field in run))
+    return "/".join(dict.fromkeys(str(run[field]) for run in side.runs if field in run))
 
 
 def _unlike(pair: Pair, fields: tuple[str, ...]) -> list[str]:
-    """`threads: 2 in A, 1 in B` for each field that both sides have and that differs."""
+    """`threads: 2 and 1` for each field that both sides have and that differs, the first side's value first."""
     found = []
     for field in fields:
         first, second = _values(pair.first, field), _values(pair.second, field)
         if first and second and first != second:
-            found.append(f"{field}: {first} in {pair.first.name}, {second} in {pair.second.name}")
+            found.append(f"{field}: {first} and {second}")
     return found
 
 
@@ -90,7 +90,7 @@ def slower(pair: Pair) -> list[Finding]:
         told += f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
         clear = ratio.low > 1 and value > CLEARLY
     else:
-        told += f" (medians {times[1] * 1e3:.4g} and {times[0] * 1e3:.4g} ms, no interval: not measured in turns)"
+        told += f" (medians {times[1] * 1e3:.4g} and {times[0] * 1e3:.4g} ms; no interval, which wants two rounds side by side)"
         clear = value > 1.05
     return [Finding(WARNING if clear else OK, told)]
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from deploybench.checks.finding import OK, PROBLEM, UNKNOWN, WARNING, Finding, share
+from deploybench.checks.finding import OK, PROBLEM, UNKNOWN, WARNING, Finding, counted, share
 from deploybench.checks.machine import BUSY, STOLEN
 from deploybench.facts import Results
 
@@ -76,10 +76,11 @@ def threads(at: Results) -> list[Finding]:
 
     def say(bad: list[Run]) -> Finding:
         most = max(run["threads"] * run.get("instances", 1) for run in bad)
-        limit = f"{cpus} CPUs" if quota is None or quota >= where["cpus"] else f"{cpus} CPUs of the cgroup's quota"
+        whose = "" if quota is None or quota >= where["cpus"] else " of the cgroup's quota"
+        limit = counted(cpus, "CPU") + whose
         return Finding(PROBLEM, f"{_runners(bad)}: {most} threads on {limit}", f"--threads {cpus}")
 
-    return _all_but(bad, say, f"threads within the {cpus} CPUs")
+    return _all_but(bad, say, f"no more threads than the {counted(cpus, 'CPU')}")
 
 
 def versions(at: Results) -> list[Finding]:
@@ -126,7 +127,7 @@ def cold(at: Results) -> list[Finding]:
         first = worst["run_seconds"][0]
         return Finding(
             PROBLEM,
-            f"{_runners(bad)}: cold when the clock started, {_before(worst)} calls before it; the first timed call of "
+            f"{_runners(bad)}: cold when the clock started, {counted(_before(worst), 'call')} before it; the first timed call of "
             f"{worst['runner']} took {first * 1e3:.3g} ms, its median is {median * 1e3:.3g}",
         )
 
