@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from bad_input import Place, Run, field, patched
-from conftest import ROOT, Done, one_line_error, python, unavailable
+from conftest import ROOT, Done, native, one_line_error, python, unavailable
 from deploybench import checks, facts, machine, paths
 from deploybench.artifact import read_metadata
 from deploybench.checks import OK, PROBLEM, UNKNOWN, WARNING
@@ -164,9 +164,15 @@ def half_a_cpu() -> Iterator[Path]:
         pytest.skip(f"no cgroup can be made here: {error}")
 
 
-def test_a_quota_of_the_cgroup(half_a_cpu: Path) -> None:
-    _, wrong = doctor(env={"OMP_NUM_THREADS": "2"}, preexec_fn=lambda: half_a_cpu.write_text(str(os.getpid())))
+def test_a_quota_of_the_cgroup(half_a_cpu: Path, place: Place) -> None:
+    def join() -> None:
+        half_a_cpu.write_text(str(os.getpid()))
+
+    _, wrong = doctor(env={"OMP_NUM_THREADS": "2"}, preexec_fn=join)
     assert "starts 2 threads, 1 usable CPU" in wrong["threads"]["found"]
+    flags = ("--artifact", place.script, "--warmup", "0", "--runs", "1", "--json")
+    for done in (python("worker", *flags, preexec_fn=join), native("bench", *flags, preexec_fn=join)):
+        assert json.loads(done.stdout)["threads"] == 1, "both languages heed it"
 
 
 GROUPS = [
@@ -243,6 +249,8 @@ def test_another_program_is_seen_at_once() -> None:
     assert found, done.stdout
     assert int(found[1]) >= 30, "as many busy programs as CPUs take most of their time"
     assert "close them" in done.stdout
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert any(f"(process {process.pid})" in said for process in spin), done.stdout
 
 
 def test_a_running_process(second_openmp: Path) -> None:
@@ -310,7 +318,11 @@ def test_a_debug_build_without_a_guard(tmp_path: Path) -> None:
     write(tmp_path, {"users.cpp": USERS, "CMakeLists.txt": USERS_CMAKE.format(libtorch=paths.LIBTORCH)})
     build = tmp_path / "build"
     flags = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", "-DCMAKE_BUILD_TYPE=Debug")
-    for command in ([tool("cmake"), "-S", tmp_path, "-B", build, *flags], [tool("cmake"), "--build", build]):
+    commands: tuple[list[str | Path], ...] = (
+        [tool("cmake"), "-S", tmp_path, "-B", build, *flags],
+        [tool("cmake"), "--build", build],
+    )
+    for command in commands:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     _, wrong = doctor("--program", build / "users")

@@ -36,6 +36,7 @@ class Machine:
     quota: float | None  # CPUs' worth of time that the cgroup allows
     stolen: float  # shares of the CPU time in a sample
     others: float
+    busiest: tuple[str, ...]  # programs in that sample
     governor: str | None
     turbo: bool | None
     torch_on_path: tuple[tuple[str, str], ...]  # variable of the linker, its entry that leads to a LibTorch
@@ -129,7 +130,7 @@ class Pair:
 
 def of_machine(root: Path = machine.ROOT, environment: Mapping[str, str] | None = None) -> Machine:
     """This machine; takes SAMPLE_SECONDS."""
-    before = machine.ticks(root)
+    before, used = machine.ticks(root), machine.ticks_of_processes(root)
     time.sleep(SAMPLE_SECONDS)
     stolen, others = machine.shares(before, machine.ticks(root))
     return Machine(
@@ -137,6 +138,7 @@ def of_machine(root: Path = machine.ROOT, environment: Mapping[str, str] | None 
         machine.cpu_quota(root),
         stolen,
         others,
+        tuple(machine.busiest(used, machine.ticks_of_processes(root))),
         machine.governor(root),
         machine.turbo(root),
         tuple(library_paths.leads_to_torch(environment)),

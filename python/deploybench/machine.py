@@ -51,6 +51,25 @@ def shares(before: Ticks, after: Ticks) -> tuple[float, float]:
     return (after.stolen - before.stolen) / total, min(1.0, max(0, others) / total)
 
 
+def ticks_of_processes(root: Path = ROOT) -> dict[tuple[int, str], int]:
+    """Clock ticks that each process has used, by its number and the name of its program."""
+    used = {}
+    for file in (root / "proc").glob("[0-9]*/stat"):
+        # "7 (name, which may hold anything) S ...": utime and stime are the fields 14 and 15 (man 5 proc_pid_stat)
+        head, _, rest = _read(file).rpartition(") ")
+        fields = rest.split()
+        if len(fields) > 12:
+            used[int(file.parent.name), head.partition(" (")[2]] = int(fields[11]) + int(fields[12])
+    return used
+
+
+def busiest(before: dict[tuple[int, str], int], after: dict[tuple[int, str], int]) -> list[str]:
+    """`name (process 7)` of the three that used most between the two, none that used less than a tenth of the first."""
+    used = {key: ticks - before.get(key, 0) for key, ticks in after.items() if key[0] != os.getpid()}
+    first = sorted(used, key=lambda key: -used[key])[:3]
+    return [f"{name} (process {pid})" for pid, name in first if used[pid, name] > used[first[0]] / 10]
+
+
 def cpu_quota(root: Path = ROOT) -> float | None:
     """The CPUs' worth of time that this process's control groups allow it, the tightest of them; None: no limit.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploybench.checks.finding import OK, PROBLEM, UNKNOWN, WARNING, Finding, share
+from deploybench.checks.finding import OK, PROBLEM, UNKNOWN, WARNING, Finding, counted, share
 from deploybench.facts import Machine
 
 BUSY = 0.05  # of the CPU time; daemons of an idle machine take 1 %
@@ -11,8 +11,10 @@ STOLEN = 0.02
 
 def load(at: Machine) -> list[Finding]:
     """Of programs that run beside us."""
-    said = f"other programs take {share(at.others)} of the time of {at.cpus} CPUs"
-    return [Finding(WARNING if at.others > BUSY else OK, said)]
+    said = f"other programs take {share(at.others)} of the time of {counted(at.cpus, 'CPU')}"
+    if at.others <= BUSY:
+        return [Finding(OK, said)]
+    return [Finding(WARNING, f"{said}{', most of it ' if at.busiest else ''}{', '.join(at.busiest)}")]
 
 
 def steal(at: Machine) -> list[Finding]:
