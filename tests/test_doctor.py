@@ -249,8 +249,29 @@ def test_another_program_is_seen_at_once() -> None:
     assert found, done.stdout
     assert int(found[1]) >= 30, "as many busy programs as CPUs take most of their time"
     assert "close them" in done.stdout
-    said = re.sub(r"\s+", " ", done.stdout)
-    assert any(f"(process {process.pid})" in said for process in spin), done.stdout
+    assert re.search(r"most of it [^(]+\(process \d+\)", re.sub(r"\s+", " ", done.stdout)), (
+        "which ones, others may be busier yet"
+    )
+
+
+def test_the_busiest_are_named() -> None:
+    before = {(7, "make"): 10, (8, "my (odd) name"): 500, (9, "idle"): 3}
+    after = {
+        (7, "make"): 60,
+        (8, "my (odd) name"): 540,
+        (9, "idle"): 4,
+        (10, "new"): 30,
+        (11, "less"): 20,
+        (os.getpid(), "me"): 99,
+    }
+    assert machine.busiest(before, after) == ["make (process 7)", "my (odd) name (process 8)", "new (process 10)"]
+    assert machine.busiest(before, before) == []
+
+
+def test_ticks_of_a_process_with_a_strange_name(tmp_path: Path) -> None:
+    """A folder in place of /proc: utime 5 and stime 6 are the fields 14 and 15 (man 5 proc_pid_stat)."""
+    write(tmp_path, {"proc/8/stat": "8 (my (odd) name) S 1 8 8 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0"})
+    assert machine.ticks_of_processes(tmp_path) == {(8, "my (odd) name"): 11}
 
 
 def test_a_running_process(second_openmp: Path) -> None:
