@@ -131,7 +131,7 @@ def test_each_fault_alone_is_named(fault: str, tmp_path: Path, second_openmp: Pa
 def test_a_healthy_machine_is_well() -> None:
     done = python("doctor", "docs/results/resnet50-languages-cpu.json", "--skip", NOT_OURS)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1] == "all is well"
+    assert done.stdout.splitlines()[-1].startswith("all is well")
     assert "✓ abi" in done.stdout
     assert re.search(r"✓ slower +cpp/direct/bf16 takes 1\.00", done.stdout)
     assert not re.search(r"^ +(! |✗ |why:)", done.stdout, re.MULTILINE), done.stdout

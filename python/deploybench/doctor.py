@@ -185,15 +185,14 @@ def _wrapped(text: str, first: str, rest: str) -> list[str]:
 
 
 def summary(levels: list[str]) -> str:
-    """The last line."""
-    counts = {level: levels.count(level) for level in (PROBLEM, WARNING, UNKNOWN)}
-    parts = [
-        f"{counts[level]} {level}{'s' if counts[level] > 1 and level != UNKNOWN else ''}"
-        for level in counts
-        if counts[level]
-    ]
-    bad = counts[PROBLEM] + counts[WARNING]
-    return f"{', '.join(parts)}; docs/troubleshooting.md has a section for each" if bad else "all is well"
+    """The last line, or two."""
+    counts = {level: levels.count(level) for level in (PROBLEM, WARNING)}
+    found = [f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count]
+    untold = f"{levels.count(UNKNOWN)} cannot be told"
+    if not found:
+        return f"all is well{f', {untold}' if UNKNOWN in levels else ''}"
+    told = [*found, *([untold] if UNKNOWN in levels else [])]
+    return textwrap.fill(f"{', '.join(told)}; each has its section in docs/troubleshooting.md", WIDTH)
 
 
 def to_json(sections: list[Section]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Checks of what was measured. `report` prints their warnings below its tables."""
+"""Checks of what was measured. `report` prints their warnings below its tables. Records that stand alone have no environment, and
+what wants one says nothing of them."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ def load(at: Results) -> list[Finding]:
     """Of other programs before and during the run."""
     where = at.results["environment"]
     others = at.results.get("others_fraction")
-    if others is None and not where:
-        return [Finding(UNKNOWN, "records that stand alone do not say what else ran")]
+    if not where:
+        return []
     if others is not None and others > BUSY:
         return [
             Finding(WARNING, f"{share(others)} of the time was taken by other programs", "measure again without them")
@@ -50,6 +51,8 @@ def load(at: Results) -> list[Finding]:
 def steal(at: Results) -> list[Finding]:
     """Of other guests of the host during the run."""
     stolen = at.results.get("stolen_fraction")
+    if not at.results["environment"]:
+        return []
     if stolen is None:
         return [Finding(UNKNOWN, "nothing says how much time other guests of the host took")]
     said = f"{share(stolen)} of the time was stolen by other guests of the host"
@@ -59,6 +62,8 @@ def steal(at: Results) -> list[Finding]:
 def governor(at: Results) -> list[Finding]:
     """Of the machine that measured."""
     said = at.results["environment"].get("governor")
+    if not at.results["environment"]:
+        return []
     if said is None:
         return [Finding(UNKNOWN, "nothing says which frequency governor there was")]
     return [Finding(OK if said == "performance" else WARNING, f"the frequency governor was {said}")]
@@ -68,7 +73,7 @@ def threads(at: Results) -> list[Finding]:
     """Of threads, all instances together, against the CPUs."""
     where = at.results["environment"]
     if "cpus" not in where:
-        return [Finding(UNKNOWN, "records that stand alone do not say how many CPUs there were")]
+        return []
     quota = where.get("cpu_quota")
     cpus = where["cpus"] if quota is None else max(1, min(where["cpus"], round(quota)))
     runs = [run for run in measured(at) if run.get("device", "cpu") == "cpu"]
@@ -123,12 +128,12 @@ def cold(at: Results) -> list[Finding]:
 
     def say(bad: list[Run]) -> Finding:
         worst = max(bad, key=_first_to_median)
-        median = statistics.median(worst["run_seconds"])
-        first = worst["run_seconds"][0]
+        median, first = statistics.median(worst["run_seconds"]), worst["run_seconds"][0]
+        whose = f" of {worst['runner']}" if len(bad) > 1 else ""
         return Finding(
             PROBLEM,
-            f"{_runners(bad)}: cold when the clock started, {counted(_before(worst), 'call')} before it; the first timed call of "
-            f"{worst['runner']} took {first * 1e3:.3g} ms, its median is {median * 1e3:.3g}",
+            f"{_runners(bad)}: cold when the clock started, {counted(_before(worst), 'call')} before it; the first timed "
+            f"call{whose} took {first * 1e3:.3g} ms, the median is {median * 1e3:.3g}",
         )
 
     return _all_but(bad, say, "warm when the clock started")
