@@ -227,6 +227,12 @@ def test_states_that_cannot_be_provoked(name: str, tmp_path: Path, monkeypatch: 
     )
 
 
+def test_our_own_time_is_not_that_of_others() -> None:
+    before, after = machine.Ticks(5, 100, 1000, 70), machine.Ticks(15, 160, 1100, 110)
+    assert machine.shares(before, after) == (0.1, 0.2)  # of 100: 10 stolen, 60 busy, of which 40 are ours
+    assert machine.shares(before, before) == (0, 0)
+
+
 def test_a_quiet_machine_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"proc/stat": stat(0, 0, 0), f"{CPU}/cpufreq/boost": "0\n"})
     for number in range(CPUS):

@@ -176,6 +176,32 @@ def test_files_that_are_no_records(text: str, here: Run, tmp_path: Path) -> None
     one_line_error(here("doctor", file), 1, "records.json")
 
 
+BROKEN: list[dict[str, Any]] = [
+    {"threads": "two"}, {"instances": 0}, {"instances": 2, "turn_seconds": []}, {"turn_calls": [10**6, 1]}, {"build_type": 5},
+    {"warnings": [3]}, {"executor": None}, {"turn_rates": "x"}, {"settle_seconds": [0]}, {"run_seconds": []}, {"warmup_steady": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", BROKEN)
+def test_fields_that_are_not_what_bench_writes(fields: dict[str, Any], here: Run, tmp_path: Path) -> None:
+    file = changed(lambda r: r["runs"][3].update(fields), tmp_path, "broken.json")
+    one_line_error(here("doctor", file), 1, "broken.json", "runs[3].", "bench")
+
+
+def test_a_terminal_obeys_no_file(here: Run, tmp_path: Path) -> None:
+    file = changed(
+        lambda r: (
+            r["environment"].update(governor="\x1b[31mred\n\n" + "long" * 9999),
+            [run.update(threads=10**30) for run in r["runs"]],
+        ),
+        tmp_path, "rude.json",
+    )  # fmt: skip
+    done = here("doctor", file)
+    assert done.returncode == 4
+    assert "\x1b" not in done.stdout
+    assert len(done.stdout) < 20_000
+
+
 def test_files_that_share_nothing(here: Run, tmp_path: Path) -> None:
     first = changed(
         lambda r: r.update(runs=[run for run in r["runs"] if run["runtime"] == "cpp"]), tmp_path, "cpp.json"

@@ -18,6 +18,7 @@ from deploybench.paths import shown
 
 FOUND_EXIT = 4
 WIDTH = 80
+MOST_CHARACTERS = 1000  # of one finding
 MARKS = {OK: "✓", WARNING: "!", PROBLEM: "✗", UNKNOWN: "?"}
 Section = tuple[str, list[tuple[str, Finding]]]
 
@@ -162,7 +163,7 @@ def shown_section(section: Section, explained: set[str]) -> str:
     """For 80 columns: a line for what is well, and for what is not also why, the remedy and one thread, unless these were
     `explained` before; then the remedy alone, where it is another one."""
     title, findings = section
-    lines = textwrap.wrap(title, WIDTH)
+    lines = _wrapped(title, "", "")
     indent = " " * 20
     for name, finding in findings:
         head = f"  {MARKS[finding.level]} {name:<16}"
@@ -179,8 +180,16 @@ def shown_section(section: Section, explained: set[str]) -> str:
 
 
 def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    # A file may hold anything, also what a terminal would obey.
+    plain = "".join(character if character.isprintable() else "?" for character in text[:MOST_CHARACTERS])
+    more = "..." if len(text) > MOST_CHARACTERS else ""
     return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+        plain + more,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
     )
 
 

@@ -211,7 +211,7 @@ MEASURED: Checks = {
     **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
 # What may lack: older files do not have all of it.
-WHOLE: Callable[[Any], bool] = lambda value: type(value) is int and value >= 0  # noqa: E731
+POSITIVE: Callable[[Any], bool] = lambda value: type(value) is int and value > 0  # noqa: E731
 MAY_HAVE: dict[str, Checks] = {
     "results": {"stolen_fraction": _number, "others_fraction": _number},
     "environment": {
@@ -220,7 +220,7 @@ MAY_HAVE: dict[str, Checks] = {
         "turbo": lambda value: value is None or isinstance(value, bool),
     },
     "run": {
-        **dict.fromkeys(("threads", "interop_threads", "instances"), WHOLE),
+        **dict.fromkeys(("threads", "interop_threads", "instances"), POSITIVE),
         **dict.fromkeys(("route", "precision", "device", "memory_format", "torch_version", "cpu_capability", "toolchain"), TEXT),
         **dict.fromkeys(("input_crc32", "artifact", *KNOBS), TEXT),
         "build_type": TEXT_OR_NULL,
@@ -254,15 +254,26 @@ def _unsound(results: object) -> str:
         if "error" in fields:
             parts.append((f"{where}.error", fields["error"], FAILED))
         else:
-            parts += [(where, run, MEASURED), (where, run, _that_it_has(run, "run"))]
+            parts.append((where, run, MEASURED))
         if fields.get("parity") is not None:
             parts.append((f"{where}.parity", fields["parity"], PARITY))
-    return _first_wrong(parts)
+    if why := _first_wrong(parts):
+        return why
+    measured = [(f"runs[{index}]", run) for index, run in enumerate(runs) if "error" not in run]
+    return _first_wrong([(where, run, _that_it_has(run, "run")) for where, run in measured])
 
 
 def _that_it_has(part: object, name: str) -> Checks:
-    """The checks of the fields that may lack and do not."""
-    return {field: check for field, check in MAY_HAVE[name].items() if isinstance(part, dict) and field in part}
+    """The checks of the fields that may lack and do not; of a run also whether its turns agree with its calls."""
+    if not isinstance(part, dict):
+        return {}
+    found = {field: check for field, check in MAY_HAVE[name].items() if field in part}
+    if name == "run":
+        calls, turns = len(part["run_seconds"]), len(part["turn_calls"])
+        found["turn_calls"] = lambda value: sum(value) <= calls
+        if part.get("instances", 1) != 1 and not part.get("turn_rates"):  # the times are those of whole turns
+            found["turn_seconds"] = lambda value: _numbers(value) and len(value) == turns > 0
+    return found
 
 
 def _first_wrong(parts: list[tuple[str, object, Checks]]) -> str:
@@ -291,9 +302,11 @@ def load_lines(path: Path) -> dict[str, Any]:
                 "input_invalid",
                 f"{shown(path)}: {where} is no record of schema {SCHEMA}; give a results file, or what `bench --json` printed",
             )
-        checks = {"runtime": TEXT} if "error" in fields else {**bare, **_that_it_has(line, "run")}
-        parts.append((where, line, checks))
-    if why := _first_wrong(parts):
+        parts.append((where, line, {"runtime": TEXT} if "error" in fields else bare))
+    measured = [(f"line {number}", line) for number, line in enumerate(lines, 1) if "error" not in line]
+    if why := _first_wrong(parts) or _first_wrong(
+        [(where, line, _that_it_has(line, "run")) for where, line in measured]
+    ):
         raise DeploybenchError("input_invalid", f"{shown(path)}: not a record ({why}); run the worker again")
     runs = [{"round": 0, **line} for line in lines if "error" not in line]
     return {"schema": SCHEMA, "complete": True, "environment": {}, "config": {}, "runs": runs}
