@@ -108,6 +108,10 @@ def of_cpp(results: dict[str, Any]) -> list[dict[str, Any]]:
     return [run for run in results["runs"] if run["runtime"] == "cpp"]
 
 
+def of(results: dict[str, Any], runner: str) -> list[dict[str, Any]]:
+    return [run for run in results["runs"] if run["runner"] == runner]
+
+
 CHANGES: dict[str, tuple[Change, str, str]] = {
     "a Debug build": (
         lambda r: [run.update(build_type="Debug") for run in of_cpp(r)], "debug-build", "is a Debug build",
@@ -120,6 +124,16 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "powersave": (lambda r: r["environment"].update(governor="powersave"), "governor", "powersave"),
     "a busy start": (lambda r: r["environment"].update(load_average_1min=99.0), "load", "busy at the start"),
     "taken": (lambda r: r.update(others_fraction=0.32), "load", "32 % of the time was taken"),
+    "too few calls before the clock": (
+        lambda r: [run.update(warmup_seconds=[], settle_seconds=[1.0]) for run in of(r, "cpp/fused")], "cold", "cpp/fused: cold",
+    ),
+    "a slow first call after a warm-up that was not steady": (
+        lambda r: [
+            run.update(warmup_steady=False, run_seconds=[2 * max(run["run_seconds"]), *run["run_seconds"][1:]])
+            for run in of(r, "cpp/direct")
+        ],
+        "cold", "cpp/direct: cold",
+    ),
     "more threads than the quota": (
         lambda r: r["environment"].update(cpu_quota=1.0), "threads", "2 threads on 1 CPU of the cgroup's quota",
     ),
