@@ -14,7 +14,7 @@ from deploybench import cli, paths
 
 PACKAGE = paths.ROOT / "python" / "deploybench"
 GROUND = {
-    "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "parser", "paths", "proportions",
+    "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "machine", "parser", "paths", "proportions",
     "record", "stats",
     "target", "terminal", "variants", "wheel",
 }  # fmt: skip
@@ -68,7 +68,14 @@ def test_the_ground_floor_needs_only_the_standard_library(name: str) -> None:
             assert module in sys.stdlib_module_names, f"{name} imports {module}"
 
 
-@pytest.mark.parametrize("file", sorted({*(PACKAGE / f"{name}.py" for name in MIDDLE), *PACKAGE.glob("routes/*.py")}))
+MIDDLE_FILES = {
+    *(PACKAGE / f"{name}.py" for name in MIDDLE),
+    *PACKAGE.glob("routes/*.py"),
+    *PACKAGE.glob("checks/*.py"),
+}
+
+
+@pytest.mark.parametrize("file", sorted(MIDDLE_FILES))
 def test_the_middle_floor_imports_no_verb(file: Path) -> None:
     for module in imports(file, top_only=False):
         assert module.removeprefix("deploybench.") not in VERBS, f"{file.stem} imports {module}, a verb"

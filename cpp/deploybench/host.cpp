@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -22,16 +23,48 @@ std::int64_t cpus_by_affinity() {
   return std::max(1U, std::thread::hardware_concurrency());  // more than the 1,024 CPUs of a cpu_set_t
 }
 
+// CPUs' worth of time that one control group allows, infinite without a limit: cpu.max of version 2 ("150000 100000",
+// "max 100000"), cpu.cfs_quota_us of version 1 (-1 is none).
+double quota_of(const std::filesystem::path& group) {
+  double quota = 0;
+  double period = 0;
+  std::ifstream both(group / "cpu.max");
+  if (!(both >> quota >> period)) {
+    std::ifstream(group / "cpu.cfs_quota_us") >> quota;
+    std::ifstream(group / "cpu.cfs_period_us") >> period;
+  }
+  return quota > 0 && period > 0 ? quota / period : std::numeric_limits<double>::infinity();
+}
+
+// The tightest of this process's control groups and of those above them. In a container the path may be the host's:
+// what is mounted at the top is then the container's own. Twin of cpu_quota in python/deploybench/machine.py.
+double cpu_quota() {
+  double tightest = std::numeric_limits<double>::infinity();
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t first = line.find(':');
+    const std::size_t second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    if (!controllers.empty() && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
+    const std::filesystem::path top = std::filesystem::path("/sys/fs/cgroup") / controllers;
+    std::filesystem::path group = std::filesystem::path(line.substr(second + 1)).relative_path();
+    for (;; group = group.parent_path()) {
+      tightest = std::min(tightest, quota_of(top / group));
+      if (group.empty()) break;
+    }
+  }
+  return tightest;
+}
+
 }  // namespace
 
 std::int64_t usable_cpus() {
   const std::int64_t cpus = cpus_by_affinity();
-  // "150000 100000" is 1.5 CPUs' worth of time a period, "max 100000" no quota. Halves round to even, as in Python.
-  std::ifstream limit("/sys/fs/cgroup/cpu.max");
-  double quota = 0;
-  double period = 0;
-  if (!(limit >> quota >> period) || period <= 0) return cpus;
-  return std::max(std::int64_t{1}, std::min(cpus, static_cast<std::int64_t>(std::nearbyint(quota / period))));
+  const double quota = cpu_quota();
+  if (quota >= static_cast<double>(cpus)) return cpus;
+  // Halves round to even, as in Python.
+  return std::max(std::int64_t{1}, std::min(cpus, static_cast<std::int64_t>(std::nearbyint(quota))));
 }
 
 // VmHWM and not getrusage's ru_maxrss: that one survives exec, so a worker started by a large Python process would

@@ -36,6 +36,7 @@ NOT_IN_API = {
     "download": "sets up a machine",
     "bundle": "makes a folder to ship, once, from a shell",
     "evaluate": "takes hours over a data set, and can be resumed; its file is JSON",
+    "doctor": "answers a person; --json is for programs",
     "advise": "answers a person; --json is for programs",
     "migrate": "answers a person; --json is for programs",
     "matrix": "takes hours and guards this repository",

@@ -5,8 +5,10 @@ Reads only: nothing is loaded into this process, and no code of the program runs
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,6 +67,65 @@ def mapped(program: Path) -> dict[str, Path]:
         raise DeploybenchError("runtime", f"{shown(program)}: cannot be loaded, {said}; make build")
     lines = re.findall(r"^\t(\S+) => (.+) \(0x[0-9a-f]+\)$", done.stdout, re.MULTILINE)
     return {name: Path(file) for name, file in lines if not OF_GLIBC.fullmatch(name)}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the dynamic loader says it would do with a program."""
+
+    files: tuple[str, ...]  # that it maps
+    lacking: tuple[str, ...]  # libraries that it does not find
+    undefined: tuple[str, ...]  # symbols that none of the files has
+
+
+def traced(program: Path) -> Loaded:
+    """What the dynamic loader maps for `program` in this very environment, and what is missing then, as ldd -r tells it. Raises
+    `runtime`."""
+    asking = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_WARN": "yes", "LD_BIND_NOW": "yes"}
+    done = subprocess.run(
+        [loader(program), str(program)],
+        capture_output=True, text=True, errors="surrogateescape", env={**os.environ, **asking},
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    files = re.findall(r"^\t(?:\S+ => )?(/.+) \(0x[0-9a-f]+\)$", said, re.MULTILINE)
+    lacking = re.findall(r"^\t(\S+) => not found$", said, re.MULTILINE)
+    undefined = re.findall(r"(?:undefined symbol|symbol lookup error.*undefined symbol): (\S+)", said)
+    return Loaded(tuple(files), tuple(dict.fromkeys(lacking)), tuple(dict.fromkeys(undefined)))
+
+
+def imported(program: Path) -> frozenset[str]:
+    """The symbols that `program` takes from libraries, mangled. Raises `runtime`."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
+
+    try:
+        with program.open("rb") as file:
+            section = ELFFile(file).get_section_by_name(".dynsym")
+            symbols = section.iter_symbols() if isinstance(section, SymbolTableSection) else []
+            return frozenset(one.name for one in symbols if one["st_shndx"] == "SHN_UNDEF")
+    except ELFError as error:
+        raise DeploybenchError("runtime", f"{shown(program)}: is no program ({error}); make build") from error
+
+
+def optimised(program: Path) -> bool | None:
+    """Whether the compiler was told to optimise, by the flags that g++ notes in debug information; None: none are noted."""
+    from elftools.common.exceptions import DWARFError, ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        with program.open("rb") as file:
+            whole = ELFFile(file)
+            if not whole.has_dwarf_info(strict=True):
+                return None
+            for unit in whole.get_dwarf_info().iter_CUs():
+                said = unit.get_top_DIE().attributes.get("DW_AT_producer")
+                text = said.value.decode("utf-8", "replace") if said else ""
+                if text.startswith("GNU C++"):
+                    return re.search(r" -O(?!0)", text) is not None
+    except (ELFError, DWARFError, AttributeError):  # damaged, or packed in a way that pyelftools does not know
+        return None
+    return None
 
 
 def loader(program: Path) -> str:

@@ -45,13 +45,22 @@ def python_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     for variable, separators in SEARCHED_BY_LINKER.items():
         if variable not in environment:
             continue
-        leads_to_torch = _holds_torch if variable == "LD_LIBRARY_PATH" else _is_torch
-        kept = [
-            entry for entry in re.split(separators, environment.pop(variable)) if entry and not leads_to_torch(entry)
-        ]
+        entries = re.split(separators, environment.pop(variable))
+        kept = [entry for entry in entries if entry and not _leads_to_torch(variable, entry)]
         if kept:
             environment[variable] = ":".join(kept)
     return environment
+
+
+def leads_to_torch(base: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """What `python_environment` takes out of `base` because torch libraries lie there: (variable, entry), in order."""
+    environment = os.environ if base is None else base
+    return [
+        (variable, entry)
+        for variable, separators in SEARCHED_BY_LINKER.items()
+        for entry in re.split(separators, environment.get(variable, ""))
+        if entry and _leads_to_torch(variable, entry)
+    ]
 
 
 def restart_clean() -> None:
@@ -88,6 +97,10 @@ def require_clean() -> None:
             "LD_LIBRARY_PATH or LD_PRELOAD: leads to another LibTorch, which Python's torch would take for its own; "
             "type `unset LD_LIBRARY_PATH LD_PRELOAD` and start Python again",
         )
+
+
+def _leads_to_torch(variable: str, entry: str) -> bool:
+    return _holds_torch(entry) if variable == "LD_LIBRARY_PATH" else _is_torch(entry)
 
 
 def _is_torch(library: str) -> bool:

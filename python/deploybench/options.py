@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploybench import models, paths, record
+from deploybench import machine, models, paths, record
 from deploybench.artifact import MAX_LABEL_BYTES, MOST_IMAGES
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
@@ -326,12 +326,8 @@ def overrides(args: argparse.Namespace) -> Overrides:
 
 def usable_cpus() -> int:
     """The CPUs this process may use: its affinity, and the cgroup's quota where there is one."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, round(int(quota) / int(period))))
+    cpus, quota = len(os.sched_getaffinity(0)), machine.cpu_quota()
+    return cpus if quota is None else max(1, min(cpus, round(quota)))
 
 
 def resolve_device(wish: str) -> str:

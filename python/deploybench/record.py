@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deploybench import paths, stats
+from deploybench import machine, paths, stats
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
@@ -96,6 +96,9 @@ def environment() -> dict[str, Any]:
         "torchvision": _installed("torchvision"),
         "libtorch": f"{libtorch['version']} {libtorch['variant']} ({libtorch['source']})" if libtorch else None,
         "load_average_1min": os.getloadavg()[0],
+        "cpu_quota": machine.cpu_quota(),
+        "governor": machine.governor(),
+        "turbo": machine.turbo(),
     }
 
 
@@ -125,12 +128,6 @@ def _nvidia() -> str | None:
         for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
             return information.read_text(encoding="utf-8").splitlines()[0].partition(":")[2].strip()
     return None
-
-
-def cpu_ticks() -> tuple[int, int]:
-    """(ticks stolen by other guests of the host, all ticks) since boot, for the share of a run that was stolen."""
-    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
-    return fields[7], sum(fields)
 
 
 def available_memory() -> int:
@@ -227,6 +224,26 @@ MEASURED: Checks = {
     "turn_calls": lambda value: _numbers(value) and all(isinstance(one, int) for one in value),
     **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
+# What may lack: older files do not have all of it.
+POSITIVE: Callable[[Any], bool] = lambda value: type(value) is int and value > 0  # noqa: E731
+MAY_HAVE: dict[str, Checks] = {
+    "results": {"stolen_fraction": _number, "others_fraction": _number},
+    "environment": {
+        "cpu_quota": lambda value: value is None or _number(value),
+        "governor": TEXT_OR_NULL,
+        "turbo": lambda value: value is None or isinstance(value, bool),
+    },
+    "run": {
+        **dict.fromkeys(("threads", "interop_threads", "instances"), POSITIVE),
+        **dict.fromkeys(("route", "precision", "device", "memory_format", "torch_version", "cpu_capability", "toolchain"), TEXT),
+        **dict.fromkeys(("input_crc32", "artifact", *KNOBS), TEXT),
+        "build_type": TEXT_OR_NULL,
+        "warmup_steady": lambda value: isinstance(value, bool),
+        "warnings": _texts,
+        **dict.fromkeys(("settle_seconds", "turn_seconds"), _numbers),
+        "turn_rates": lambda value: value is None or _numbers(value),
+    },
+}  # fmt: skip
 FAILED: Checks = {"code": TEXT, "message": TEXT}
 BOOLEAN: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
 PARITY: Checks = {"ok": BOOLEAN, "reason": TEXT}
@@ -258,6 +275,8 @@ def _unsound(results: object) -> str:
         ("config", results.get("config"), CONFIG),
         ("environment", results.get("environment"), ENVIRONMENT),
     ]
+    for where, part in (("results", results), ("environment", results.get("environment"))):
+        parts.append((where, part, _that_it_has(part, where)))
     for index, run in enumerate(runs):
         where, fields = f"runs[{index}]", run if isinstance(run, dict) else {}
         parts.append((where, run, RUN))
@@ -267,6 +286,26 @@ def _unsound(results: object) -> str:
             parts.append((where, run, MEASURED))
         if fields.get("parity") is not None:
             parts.append((f"{where}.parity", fields["parity"], PARITY))
+    if why := _first_wrong(parts):
+        return why
+    measured = [(f"runs[{index}]", run) for index, run in enumerate(runs) if "error" not in run]
+    return _first_wrong([(where, run, _that_it_has(run, "run")) for where, run in measured])
+
+
+def _that_it_has(part: object, name: str) -> Checks:
+    """The checks of the fields that may lack and do not; of a run also whether its turns agree with its calls."""
+    if not isinstance(part, dict):
+        return {}
+    found = {field: check for field, check in MAY_HAVE[name].items() if field in part}
+    if name == "run":
+        calls, turns = len(part["run_seconds"]), len(part["turn_calls"])
+        found["turn_calls"] = lambda value: sum(value) <= calls
+        if part.get("instances", 1) != 1 and not part.get("turn_rates"):  # the times are those of whole turns
+            found["turn_seconds"] = lambda value: _numbers(value) and len(value) == turns > 0
+    return found
+
+
+def _first_wrong(parts: list[tuple[str, object, Checks]]) -> str:
     for where, part, checks in parts:
         for field, check in checks.items():
             if not isinstance(part, dict) or field not in part or not check(part[field]):
@@ -294,6 +333,34 @@ def _unsound_beside(results: dict[str, Any]) -> str:
             if run.get(field) is not None and len(run[field]) != len(run["turn_calls"]):
                 return f"runs[{index}].{field} are not as many as its turns"
     return ""
+
+
+def load_lines(path: Path) -> dict[str, Any]:
+    """A results file, or the lines that workers printed with --json, as results without environment and config. Raises
+    input_missing or input_invalid."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError, RecursionError):
+        return load(path)  # which says what is wrong, or reads a file that has been laid out over several lines
+    if (len(lines) == 1 and isinstance(lines[0], dict) and "runs" in lines[0]) or not lines:
+        return load(path)
+    bare = {name: check for name, check in {**RUN, **MEASURED}.items() if name not in ("round", "cold_start_seconds")}
+    parts: list[tuple[str, object, Checks]] = []
+    for number, line in enumerate(lines, 1):
+        where, fields = f"line {number}", line if isinstance(line, dict) else {}
+        if fields.get("schema") != SCHEMA:
+            raise DeploybenchError(
+                "input_invalid",
+                f"{shown(path)}: {where} is no record of schema {SCHEMA}; give a results file, or what `bench --json` printed",
+            )
+        parts.append((where, line, {"runtime": TEXT} if "error" in fields else bare))
+    measured = [(f"line {number}", line) for number, line in enumerate(lines, 1) if "error" not in line]
+    if why := _first_wrong(parts) or _first_wrong(
+        [(where, line, _that_it_has(line, "run")) for where, line in measured]
+    ):
+        raise DeploybenchError("input_invalid", f"{shown(path)}: not a record ({why}); run the worker again")
+    runs = [{"round": 0, **line} for line in lines if "error" not in line]
+    return {"schema": SCHEMA, "complete": True, "environment": {}, "config": {}, "runs": runs}
 
 
 def latest(folder: Path, suffix: str = ".json", make: str = "make bench") -> Path:

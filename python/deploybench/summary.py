@@ -9,10 +9,10 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from deploybench import panel, record, stats
+from deploybench import checks, facts, panel, record, stats
+from deploybench.checks import PROBLEM, WARNING
 
 BASELINE = "python/eager"
-STOLEN = 0.02  # the share of the time from which it is worth a warning
 Sound = dict[tuple[str, str], list[record.Record]]  # runs by model and runner
 
 
@@ -219,14 +219,8 @@ def _latencies(runs: list[record.Record], bound: float | None) -> dict[str, Any]
 
 def warnings(results: dict[str, Any]) -> list[str]:
     """What a reader must know before trusting the numbers, each with the remedy."""
-    found = list(dict.fromkeys(text for run in results["runs"] for text in run.get("warnings", [])))
-    stolen = results.get("stolen_fraction", 0)
-    if stolen > STOLEN:
-        found.append(f"{stolen:.0%} of the time was stolen by other guests of the host: measure again when it is quiet")
-    if results["environment"]["load_average_1min"] > results["environment"]["cpus"]:
-        found.append("other programs were busy at the start (load average above the CPUs): measure again without them")
-    if any(run.get("build_type") not in (None, "Release") for run in results["runs"]):
-        found.append("the C++ program is not a Release build: make build")
+    judged = checks.examine(facts.Results(results))
+    found = [f"{one.found}: {checks.remedy(name, one)}" for name, one in judged if one.level in (WARNING, PROBLEM)]
     if any(run.get("weights_origin") == "random" for run in results["runs"]):
         found.append("RANDOM weights: speed and parity are real, labels mean nothing (make download)")
     return found

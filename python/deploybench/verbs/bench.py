@@ -14,7 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, rounds, routes, summary, terminal, weights
+from deploybench import (
+    artifact,
+    cases,
+    machine,
+    models,
+    options,
+    paths,
+    record,
+    rounds,
+    routes,
+    summary,
+    terminal,
+    weights,
+)
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -166,7 +179,7 @@ def begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | None = None) -> None:
     """Measures all that is missing in `results`, saves it as it comes, and shows each model's table when it is there."""
     config = results["config"]
-    stolen, ticks = record.cpu_ticks()
+    before = machine.ticks()
     try:
         for model in models.select(config["models"]):
             for size in config["batch_sizes"]:
@@ -174,8 +187,7 @@ def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | N
                 if show:
                     show("\n" + report.model_table(summary.of_batch(results, size), model.name))
     finally:
-        stolen_now, ticks_now = record.cpu_ticks()
-        results["stolen_fraction"] = (stolen_now - stolen) / max(1, ticks_now - ticks)
+        results["stolen_fraction"], results["others_fraction"] = machine.shares(before, machine.ticks())
         record.save(path, results)
     results["complete"] = True
     record.save(path, results)
