@@ -224,40 +224,29 @@ MEASURED: Checks = {
     "turn_calls": lambda value: _numbers(value) and all(isinstance(one, int) for one in value),
     **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
-# What may lack: older files do not have all of it.
+FAILED: Checks = {"code": TEXT, "message": TEXT}
+BOOLEAN: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
+PARITY: Checks = {"ok": BOOLEAN, "reason": TEXT}
 POSITIVE: Callable[[Any], bool] = lambda value: type(value) is int and value > 0  # noqa: E731
+NUMBER_OR_NULL: Callable[[Any], bool] = lambda value: value is None or _number(value)  # noqa: E731
+# Fields that older files or another tool's lack, and that are no less wrong where they are there.
 MAY_HAVE: dict[str, Checks] = {
-    "results": {"stolen_fraction": _number, "others_fraction": _number},
+    "results": {"complete": BOOLEAN, **dict.fromkeys(("stolen_fraction", "others_fraction"), _number)},
+    "config": {
+        "batch_sizes": lambda value: _numbers(value) and value != [], "instances": _number, "rounds": _number,
+        **dict.fromkeys(("rate", "latency_bound"), NUMBER_OR_NULL),
+    },
     "environment": {
-        "cpu_quota": lambda value: value is None or _number(value),
-        "governor": TEXT_OR_NULL,
+        **dict.fromkeys(("cpu_quota", "memory_bytes"), NUMBER_OR_NULL), **dict.fromkeys(("governor", "os"), TEXT_OR_NULL),
         "turbo": lambda value: value is None or isinstance(value, bool),
     },
     "run": {
         **dict.fromkeys(("threads", "interop_threads", "instances"), POSITIVE),
         **dict.fromkeys(("route", "precision", "device", "memory_format", "torch_version", "cpu_capability", "toolchain"), TEXT),
         **dict.fromkeys(("input_crc32", "artifact", *KNOBS), TEXT),
-        "build_type": TEXT_OR_NULL,
-        "warmup_steady": lambda value: isinstance(value, bool),
-        "warnings": _texts,
-        **dict.fromkeys(("settle_seconds", "turn_seconds"), _numbers),
+        **dict.fromkeys(("build_type", "weights_origin"), TEXT_OR_NULL),
+        "warmup_steady": BOOLEAN, "warnings": _texts, **dict.fromkeys(("settle_seconds", "turn_seconds"), _numbers),
         "turn_rates": lambda value: value is None or _numbers(value),
-    },
-}  # fmt: skip
-FAILED: Checks = {"code": TEXT, "message": TEXT}
-BOOLEAN: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
-PARITY: Checks = {"ok": BOOLEAN, "reason": TEXT}
-# Fields that older files or another tool's lack, and that are no less wrong where they are there.
-OPTIONAL: dict[str, Checks] = {
-    "results": {"complete": BOOLEAN, "stolen_fraction": _number},
-    "config": {
-        "batch_sizes": lambda value: _numbers(value) and value != [], "instances": _number, "rounds": _number,
-        **dict.fromkeys(("rate", "latency_bound"), lambda value: value is None or _number(value)),
-    },
-    "environment": {"memory_bytes": lambda value: value is None or _number(value), "os": TEXT_OR_NULL},
-    "run": {
-        "instances": _number, "turn_seconds": _numbers, "turn_rates": lambda value: value is None or _numbers(value),
-        "warnings": _texts, **dict.fromkeys(("build_type", "weights_origin", "cpu_capability", "toolchain"), TEXT_OR_NULL),
     },
     "parity": {"cosine": lambda value: isinstance(value, int | float) and math.isfinite(value), "max_logit_difference": _number},
 }  # fmt: skip
@@ -275,8 +264,8 @@ def _unsound(results: object) -> str:
         ("config", results.get("config"), CONFIG),
         ("environment", results.get("environment"), ENVIRONMENT),
     ]
-    for where, part in (("results", results), ("environment", results.get("environment"))):
-        parts.append((where, part, _that_it_has(part, where)))
+    named = {"results": results, "config": results.get("config"), "environment": results.get("environment")}
+    parts += [(name, part, _that_it_has(part, name)) for name, part in named.items()]
     for index, run in enumerate(runs):
         where, fields = f"runs[{index}]", run if isinstance(run, dict) else {}
         parts.append((where, run, RUN))
@@ -285,7 +274,8 @@ def _unsound(results: object) -> str:
         else:
             parts.append((where, run, MEASURED))
         if fields.get("parity") is not None:
-            parts.append((f"{where}.parity", fields["parity"], PARITY))
+            parity = fields["parity"]
+            parts.append((f"{where}.parity", parity, {**PARITY, **_that_it_has(parity, "parity")}))
     if why := _first_wrong(parts):
         return why
     measured = [(f"runs[{index}]", run) for index, run in enumerate(runs) if "error" not in run]
@@ -299,7 +289,10 @@ def _that_it_has(part: object, name: str) -> Checks:
     found = {field: check for field, check in MAY_HAVE[name].items() if field in part}
     if name == "run":
         calls, turns = len(part["run_seconds"]), len(part["turn_calls"])
-        found["turn_calls"] = lambda value: sum(value) <= calls
+        found["turn_calls"] = lambda value: sum(value) == calls
+        for field in ("turn_seconds", "turn_rates"):
+            if part.get(field) is not None:
+                found[field] = lambda value: _numbers(value) and len(value) == turns
         if part.get("instances", 1) != 1 and not part.get("turn_rates"):  # the times are those of whole turns
             found["turn_seconds"] = lambda value: _numbers(value) and len(value) == turns > 0
     return found
@@ -310,28 +303,6 @@ def _first_wrong(parts: list[tuple[str, object, Checks]]) -> str:
         for field, check in checks.items():
             if not isinstance(part, dict) or field not in part or not check(part[field]):
                 return f"{where}.{field} is not what bench writes"
-    return _unsound_beside(results)
-
-
-def _unsound_beside(results: dict[str, Any]) -> str:
-    """What is wrong with the fields that need not be there, and with those that must fit each other."""
-    parts = [("results", results, "results"), *((name, results[name], name) for name in ("config", "environment"))]
-    for index, run in enumerate(results["runs"]):
-        parts.append((f"runs[{index}]", run, "run"))
-        if isinstance(run.get("parity"), dict):
-            parts.append((f"runs[{index}].parity", run["parity"], "parity"))
-    for where, part, kind in parts:
-        for field, check in OPTIONAL[kind].items():
-            if field in part and not check(part[field]):
-                return f"{where}.{field} is not what bench writes"
-    for index, run in enumerate(results["runs"]):
-        if "error" in run:
-            continue
-        if sum(run["turn_calls"]) != len(run["run_seconds"]):
-            return f"runs[{index}].turn_calls do not add up to its calls"
-        for field in ("turn_seconds", "turn_rates"):
-            if run.get(field) is not None and len(run[field]) != len(run["turn_calls"]):
-                return f"runs[{index}].{field} are not as many as its turns"
     return ""
 
 

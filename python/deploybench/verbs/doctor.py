@@ -25,6 +25,11 @@ Section = tuple[str, list[tuple[str, Finding]]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
+    parser.add_argument_group(
+        "exit code",
+        f"0 when all is well, {FOUND_EXIT} when anything is wrong (! or ✗); what cannot be told (?) counts as well; "
+        "1 for a file that cannot be read, 2 for a wrong flag",
+    )
     add = parser.add_argument
     add(
         "records", nargs="*", type=Path, metavar="RECORD",
