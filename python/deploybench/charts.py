@@ -272,6 +272,7 @@ def against(field: str, title: str, **scale: Any) -> Spec:
 CELL = {"type": "text", "fontSize": 10.5, "tooltip": None, "cursor": "pointer"}
 HEATMAP: Spec = {
     "usermeta": {"row": MODEL_ROW, "of": "model"},
+    "padding": {"left": 5, "top": 5, "right": 28, "bottom": 5},  # for the end of the last label, which slants out of the picture
     "encoding": {
         "x": {
             "field": "runner", "type": "nominal", "sort": None,
