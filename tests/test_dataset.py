@@ -119,17 +119,26 @@ def test_photos_of_a_folder(tmp_path: Path) -> None:
     )
     tree(tmp_path, "far/8.jpg")
     (root / "c").symlink_to(tmp_path / "far")
+    (root / "b" / "in" / "far").symlink_to(tmp_path / "far")
     (root / "b" / "in" / "circle").symlink_to(root / "b")
     (root / "b" / "dead.jpg").symlink_to(root / "nowhere")
     (root / "empty").mkdir()
     found = dataset.read(root)
     assert found.folders == ["a", "b", "c", "empty"]
-    assert found.photos == ["a/5.jpg", "b/1.png", "b/2.JPEG", "b/dead.jpg", "b/in/ner/3.jpg", "c/8.jpg"]
+    assert found.photos == [
+        "a/5.jpg",
+        "b/1.png",
+        "b/2.JPEG",
+        "b/dead.jpg",
+        "b/in/far/8.jpg",
+        "b/in/ner/3.jpg",
+        "c/8.jpg",
+    ]
     assert found.others == 2  # note.txt and 6.jpg, which lies in no class
     assert [dataset.sample(found, limit).photos for limit in (1, 2, 3)] == [
-        ["a/5.jpg"], ["a/5.jpg", "b/dead.jpg"], ["a/5.jpg", "b/2.JPEG", "b/in/ner/3.jpg"],
+        ["a/5.jpg"], ["a/5.jpg", "b/dead.jpg"], ["a/5.jpg", "b/2.JPEG", "b/in/far/8.jpg"],
     ]  # fmt: skip
-    assert dataset.sample(found, 6) == dataset.sample(found, 7) == found
+    assert dataset.sample(found, 7) == dataset.sample(found, 8) == found
 
 
 def test_folders_that_are_no_dataset(tmp_path: Path) -> None:

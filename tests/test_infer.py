@@ -127,6 +127,20 @@ def test_instances_and_batches_change_nothing(flags: tuple[object, ...], artifac
 
 
 @needs_photos
+def test_photos_by_a_route_that_wants_them_in_c_order(artifact: Artifact) -> None:
+    """OpenVINO takes the memory as it is, on a thread each; the photos come out of torchvision channels last."""
+    pytest.importorskip("openvino")
+    script, peer = artifact("squeezenet1_1"), artifact("squeezenet1_1", "openvino")
+    ours, theirs = (
+        objects(python("infer", "--artifact", file, *flags, *PHOTOS, *PHOTOS, "--json").stdout)
+        for file, flags in ((script, ()), (peer, ("--route", "openvino")))
+    )
+    assert len(theirs) == 4
+    for mine, other in zip(ours, theirs, strict=True):
+        alike({**mine, "artifact": ""}, {**other, "artifact": ""})
+
+
+@needs_photos
 def test_a_list_of_photos(artifact: Artifact, folder: Path) -> None:
     """More than a command line holds, from a file or standard input, after what stands in the line; in its order."""
     file, listed = artifact("squeezenet1_1"), folder / "list"
@@ -143,7 +157,7 @@ def test_a_list_of_photos(artifact: Artifact, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("", "empty"), ("\n", "line 1 is empty"), ("a.jpg\n\nb.jpg\n", "line 2 is empty"), (None, "no such file"),
+    ("", "the file is empty"), ("\n", "line 1 is empty"), ("a.jpg\n\nb.jpg\n", "line 2 is empty"), (None, "no such file"),
 ])  # fmt: skip
 def test_a_list_that_is_none(text: str | None, words: str, artifact: Artifact, tmp_path: Path) -> None:
     file, listed = artifact("squeezenet1_1"), tmp_path / "list"

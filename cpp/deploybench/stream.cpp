@@ -159,7 +159,7 @@ std::vector<std::string> listed_files(const std::string& list) {
       throw Error(blame.invalid, list, "line " + std::to_string(files.size() + 1) + " is empty", blame.remedy);
     files.push_back(std::move(line));
   }
-  if (files.empty()) throw Error(blame.invalid, list, "empty", blame.remedy);
+  if (files.empty()) throw Error(blame.invalid, list, "the file is empty", blame.remedy);
   return files;
 }
 

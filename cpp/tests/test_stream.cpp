@@ -130,7 +130,7 @@ TEST(stream, a_list_gives_its_lines) {
   CHECK_THROWS(listed_files(folder.write("gap", "a.jpg\n\nb.jpg\n")), "gap: line 2 is empty");
   CHECK_THROWS(listed_files(folder.write("end", "a.jpg\n\n")), "end: line 2 is empty");
   CHECK_THROWS(listed_files(folder.write("line", "\n")), "line: line 1 is empty");
-  CHECK_THROWS(listed_files(folder.write("empty", "")), "empty: empty");
+  CHECK_THROWS(listed_files(folder.write("empty", "")), "empty: the file is empty");
   CHECK_THROWS(listed_files(folder.file("none")), "none: no such file");
   CHECK_THROWS(listed_files(folder.path()), folder.path());
 }

@@ -46,7 +46,7 @@ def listed_files(file: str) -> list[Path]:
         raise DeploybenchError("input_invalid", f"{file}: cannot be read ({error.strerror}); {LIST_REMEDY}") from error
     lines = data.removesuffix(b"\n").split(b"\n") if data else []
     if not lines:
-        raise DeploybenchError("input_invalid", f"{file}: empty; {LIST_REMEDY}")
+        raise DeploybenchError("input_invalid", f"{file}: the file is empty; {LIST_REMEDY}")
     if b"" in lines:
         raise DeploybenchError("input_invalid", f"{file}: line {lines.index(b'') + 1} is empty; {LIST_REMEDY}")
     return [Path(os.fsdecode(line)) for line in lines]

@@ -188,11 +188,14 @@ def _logits(path: Path, metadata: Metadata, forward: routes.Forward, images: lis
     import numpy
     import torch
 
-    batch = torch.from_numpy(numpy.stack(images + images[-1:] * (metadata.batches[0] - len(images)))).to(
-        metadata.device
-    )
+    batch = numpy.empty(
+        (max(len(images), metadata.batches[0]), *images[0].shape), numpy.float32
+    )  # C order; stack keeps theirs
+    for number in range(len(batch)):
+        batch[number] = images[min(number, len(images) - 1)]
     with torch.inference_mode():
-        logits: numpy.ndarray = running.answer(path, metadata, forward, batch)[: len(images)]
+        logits: numpy.ndarray = running.answer(path, metadata, forward, torch.from_numpy(batch).to(metadata.device))
+    logits = logits[: len(images)]
     if not numpy.isfinite(logits).all():
         raise DeploybenchError(
             "runtime", f"{paths.shown(path)}: its output holds NaN or infinity; check the weights it was made with"
