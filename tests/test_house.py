@@ -15,8 +15,8 @@ from deploybench import cli, paths
 
 PACKAGE = paths.ROOT / "python" / "deploybench"
 GROUND = {
-    "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "paths", "record", "stats",
-    "target", "variants", "wheel",
+    "__init__", "archive", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "paths", "ranks", "record",
+    "stats", "target", "variants", "wheel",
 }  # fmt: skip
 VERBS = {"__main__", "cli", *(module for module, _, _ in cli.VERBS.values())} - {"libtorch"}
 MIDDLE = {file.stem for file in PACKAGE.glob("*.py")} - GROUND - VERBS

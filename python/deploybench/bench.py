@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, report, rounds, routes, weights
+from deploybench import artifact, cases, instructions, models, options, paths, record, report, rounds, routes, weights
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -128,6 +128,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="default 1")
     options.add_knobs(group)
     options.add_load(parser.add_argument_group("images that arrive by themselves"))
+    add(
+        "--count-instructions",
+        action="store_true",
+        help="of a call, too, by perf or valgrind, whichever counts here; by valgrind a small model takes minutes",
+    )
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
     group = parser.add_argument_group("results")
@@ -147,6 +152,8 @@ def run(args: argparse.Namespace) -> int:
             for size in config["batch_sizes"]:
                 _bench_model(model, size, path, results)
                 print("\n" + report.model_table(report.of_batch(results, size), model.name), flush=True)
+                if config.get("count_instructions"):
+                    _count_instructions(model, size, path, results)
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}", file=sys.stderr)
         return 130
@@ -163,6 +170,15 @@ def run(args: argparse.Namespace) -> int:
             print("\n" + against)
     print("\n" + report.footer(results, path))
     return 0 if report.all_sound(results) else 1
+
+
+def _count_instructions(model: Model, size: int, path: Path, results: dict[str, Any]) -> None:
+    """Of each runner, saved one by one, and a line that says them."""
+    config, lines = {**results["config"], "batch_size": size}, results.setdefault("instructions", [])
+    counter = instructions.choose()
+    print(f"counting instructions by {counter.name}", file=sys.stderr)
+    instructions.count_all(cases.prepare(model, config), config, lines, lambda: record.save(path, results), counter)
+    print(report.counted_line(results, model.name, size), flush=True)
 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -185,6 +201,8 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
         weights.resolve(args.weights, chosen[0])
     options.check_load(args)
+    if args.count_instructions:
+        instructions.choose()
     loaded = bool(args.rate or args.latency_bound)
     args.instances, args.threads = _crew(args)
     names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
@@ -203,6 +221,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         "batch_sizes": args.batch_size,
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
+        "count_instructions": args.count_instructions,
     }
     path = record.new_results_path(args.results)
     results = {
@@ -334,17 +353,11 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
 
     with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
         scratch = Path(folder)
-        case, reference = cases.prepare(model, config), scratch / "reference.npy"
+        case = cases.prepare(model, config)
         if whole:  # resumed: eager's output is made anew
-            once = {**config, "runs": 1, "warmup": 0, "rounds": 1, **dict.fromkeys(LOAD_FLAGS)}
-            for runner, output, line in rounds.run_round(case, [BASELINE], once, scratch):
-                rounds.compare_with(line, output, reference, runner)
+            once = {**config, "runs": 1, "warmup": 0, "rounds": 1, "runners": [BASELINE], **dict.fromkeys(LOAD_FLAGS)}
+            list(rounds.run_rounds(case, once, [0], scratch))
         with tqdm(todo, unit="round", desc=model.name, disable=None, leave=False, file=sys.stderr) as bar:
-            for number in bar:
-                order = config["runners"] if number % 2 == 0 else config["runners"][::-1]  # ABBA
-                ended = list(rounds.run_round(case, order, config, scratch))
-                for runner, output, line in sorted(ended, key=lambda one: config["runners"].index(one[0])):
-                    rounds.compare_with(line, output, reference, runner)
-                    about = {"model": model.name, "runner": runner, "round": number, "batch_size": size}
-                    runs.append(line | about)
+            for lines in rounds.run_rounds(case, config, bar, scratch):
+                runs += lines
                 record.save(path, results)

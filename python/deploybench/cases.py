@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, library_paths, routes
+from deploybench import artifact, routes
+from deploybench.checkout import HERE, Checkout
 from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
 from deploybench.models import Model
 
@@ -28,10 +28,16 @@ class Case:
     artifacts: dict[tuple[str, str], Path]  # by kind and precision
     errors: dict[tuple[str, str], DeploybenchError]  # by the same, where the artifact cannot be made
     input: Path
+    checkout: Checkout = HERE  # whose programs run it
 
 
-def prepare(model: Model, config: dict[str, Any]) -> Case:
-    """Makes what the runners lack: the artifact of each route, by `deploybench generate`, and the tensor file.
+def key_of(runner: routes.Runner) -> tuple[str, str]:
+    """The kind and the precision of its artifact."""
+    return runner.route.kind.name, runner.precision
+
+
+def prepare(model: Model, config: dict[str, Any], checkout: Checkout = HERE) -> Case:
+    """Makes what the runners lack: the artifact of each route, by the checkout's `deploybench generate`, and the tensor file.
 
     A route that cannot be made is an error in the case, not the end of it.
     """
@@ -45,7 +51,7 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
     for precision in dict.fromkeys(precision for _, precision in wanted):
         rows = [row for row, its in wanted if its == precision]
         try:  # one built model for all routes
-            _verb([*command, "--precisions", precision, *_flags(rows, config)])
+            _verb([*command, "--precisions", precision, *_flags(rows, config)], checkout)
         except DeploybenchError as first:
             # Which of them; what went well is up to date and takes no time. A kind once, though several routes run it.
             kinds = {row.kind.name: row for row in rows}
@@ -54,7 +60,7 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
                 continue
             for row in kinds.values():
                 try:
-                    _verb([*command, "--precisions", precision, *_flags([row], config)])
+                    _verb([*command, "--precisions", precision, *_flags([row], config)], checkout)
                 except DeploybenchError as error:
                     errors[row.kind.name, precision] = error
     for row, precision in wanted:
@@ -62,8 +68,8 @@ def prepare(model: Model, config: dict[str, Any]) -> Case:
         if key not in errors:
             made[key] = artifact.path_for(folder, model.name, *key, device, row.kind.suffix)
     if not made:
-        return Case(model, {}, errors, Path(config["input"]))
-    return Case(model, made, errors, _tensor(Path(config["input"]), next(iter(made.values()))))
+        return Case(model, {}, errors, Path(config["input"]), checkout)
+    return Case(model, made, errors, _tensor(Path(config["input"]), next(iter(made.values()))), checkout)
 
 
 def _flags(rows: list[routes.Route], config: dict[str, Any]) -> list[str]:
@@ -80,14 +86,13 @@ def _tensor(photo: Path, made: Path) -> Path:
     made_from = json.dumps([str(photo.resolve()), artifact.read_metadata(made).preprocessing], sort_keys=True)
     tensor = made.parent / f"{photo.stem}.{zlib.crc32(made_from.encode()):08x}.npy"
     if not tensor.exists() or tensor.stat().st_mtime_ns < photo.stat().st_mtime_ns:
-        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)])
+        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)], HERE)
     return tensor
 
 
-def _verb(arguments: list[str]) -> None:
+def _verb(arguments: list[str], checkout: Checkout) -> None:
     """Runs another verb in its own process, quietly. Raises its last error line."""
-    command = [sys.executable, "-m", "deploybench", *arguments]
-    done = _captured(command, library_paths.python_environment())
+    done = _captured(checkout.verb(*arguments), checkout)
     if done.returncode in INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
@@ -97,10 +102,13 @@ def _verb(arguments: list[str]) -> None:
         raise DeploybenchError(code, errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}")
 
 
-def _captured(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _captured(command: list[str], checkout: Checkout) -> subprocess.CompletedProcess[str]:
     """As subprocess.run, which kills an interrupted child after 0.25 s: too soon to remove its half-made artifact."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
+    environment = checkout.environment("python")
+    with subprocess.Popen(
+        command, cwd=checkout.folder, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace"
+    ) as process:
         try:
             out, err = process.communicate()
         except KeyboardInterrupt:

@@ -29,6 +29,7 @@ VERBS = {
     "bench": ("bench", False, "compare runtimes and routes: alternate workers, one table"),
     "bundle": ("bundle", False, "a folder to ship: the C++ program, its libraries, an artifact"),
     "report": ("report", False, "show a results file again"),
+    "compare": ("compare", False, "what became slower or faster between two results files"),
     "matrix": ("matrix", False, "load, run and compare every model by every route in both languages"),
     "worker": ("worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),
 }

@@ -213,6 +213,12 @@ MEASURED: Checks = {
     "turn_calls": lambda value: _numbers(value) and all(isinstance(one, int) for one in value),
     **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
+COUNTED: Checks = {"model": TEXT, "runner": TEXT, "batch_size": _number}
+COUNTS: Checks = {
+    "counter": TEXT,
+    "calls": lambda value: _numbers(value) and len(value) == 2 and value[0] < value[1],
+    "counts": lambda value: _numbers(value) and len(value) == 2 and value[0] < value[1],
+}
 FAILED: Checks = {"code": TEXT, "message": TEXT}
 PARITY: Checks = {"ok": lambda value: isinstance(value, bool), "reason": TEXT}
 
@@ -238,6 +244,15 @@ def _unsound(results: object) -> str:
             parts.append((where, run, MEASURED))
         if fields.get("parity") is not None:
             parts.append((f"{where}.parity", fields["parity"], PARITY))
+    counted = results.get("instructions", [])
+    if not isinstance(counted, list):
+        return "instructions is no list"
+    for index, line in enumerate(counted):
+        where, failed = f"instructions[{index}]", isinstance(line, dict) and "error" in line
+        parts += [
+            (where, line, COUNTED),
+            (f"{where}.error", line["error"], FAILED) if failed else (where, line, COUNTS),
+        ]
     for where, part, checks in parts:
         for field, check in checks.items():
             if not isinstance(part, dict) or field not in part or not check(part[field]):

@@ -13,6 +13,7 @@ import tabulate
 
 from deploybench import panel, paths, record, stats
 from deploybench.paths import shown
+from deploybench.stats import digits
 
 BASELINE = "python/eager"
 LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
@@ -218,12 +219,6 @@ def load_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     return "\n".join([f"{caption(results, model)}, images arrive by themselves: {how}", table, *notes])
 
 
-def digits(value: float, significant: int) -> str:
-    """`value` with so many significant digits, never in powers of ten."""
-    whole = len(str(int(value))) if value >= 1 else 0
-    return f"{value:.{max(0, significant - whole)}f}"
-
-
 def _speedup(results: dict[str, Any], model: str, runner: str) -> str:
     """`ratio low-high`; a second run of the same runner is compared with the first."""
     against = runner.removesuffix("#2") if runner.endswith("#2") else BASELINE
@@ -251,6 +246,18 @@ def twins_line(results: dict[str, Any], model: str) -> str:
             name = route if precision == "fp32" else f"{route}/{precision}"
             parts.append(f"{name} {ratio.value:.2f} {ratio.low:.2f}-{ratio.high:.2f}{'' if ratio.conclusive else ' ~'}")
     return f"time of C++ / Python, same file: {', '.join(parts)}" if parts else ""
+
+
+def counted_line(results: dict[str, Any], model: str, size: int) -> str:
+    """Instructions of a call of each runner, where they were counted."""
+    parts = [
+        f"{one['runner']} {'no number: ' + one['error']['message'] if 'error' in one else digits(stats.per_call(one) / 1e6, 4)}"
+        for one in results.get("instructions", [])
+        if (one["model"], one["batch_size"]) == (model, size)
+    ]
+    how = {one["counter"] for one in results.get("instructions", []) if "counter" in one}
+    line = f"million instructions of a call, one thread, by {'/'.join(sorted(how)) or 'none'}: {', '.join(parts)}"
+    return "\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  "))
 
 
 def sound_runs(results: dict[str, Any]) -> dict[tuple[str, str], list[record.Record]]:
