@@ -230,6 +230,12 @@ def report(session: nox.Session) -> None:
     deploybench(session, "report", *session.posargs)
 
 
+@job("python")
+def compare(session: nox.Session) -> None:
+    """What became slower or faster (-- OLD.json NEW.json)."""
+    deploybench(session, "compare", *session.posargs)
+
+
 @job("python", "cpp")
 def matrix(session: nox.Session) -> None:
     """Every model by every route in both languages, against docs/matrix.csv (-- --update writes it)."""

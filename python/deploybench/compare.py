@@ -103,14 +103,23 @@ def read(path: Path) -> dict[str, Any]:
             "usage", f"{shown(path)}: holds latencies under load, which have no ratio; deploybench report shows them"
         )
     for run in results["runs"]:
-        calls, timed = run.get("turn_calls", []), run.get("run_seconds", [])
-        several = run.get("instances", 1) != 1
-        if sum(calls) != len(timed) or (several and len(run.get("turn_seconds", [])) != len(calls)):
+        if not _turns_fit(run):
             raise DeploybenchError(
                 "input_invalid",
                 f"{shown(path)}: the turns of {run['runner']} do not add up to its calls; run bench again",
             )
     return results
+
+
+def _turns_fit(run: record.Record) -> bool:
+    """Whether the turns hold all calls, and of several instances how long they took."""
+    if sum(run.get("turn_calls", [])) != len(run.get("run_seconds", [])):
+        return False
+    took = run.get("turn_seconds")
+    fits = isinstance(took, list) and len(took) == len(run.get("turn_calls", []))
+    return run.get("instances", 1) == 1 or (
+        fits and all(isinstance(one, float | int) and one > 0 for one in took or [])
+    )
 
 
 def sound(results: dict[str, Any]) -> tuple[dict[Key, list[record.Record]], dict[Key, str]]:
@@ -144,10 +153,12 @@ def of_files(args: argparse.Namespace, margin: float) -> Comparison:
     if args.remeasure and open_keys:
         path, again = _again(args, open_keys, old, new)
         files["again"] = shown(path)
-        cases = {case.key: case for case in changes.pairs(sound(again)[0])}
+        runs, failed = sound(again)
+        cases = {case.key: case for case in changes.pairs(runs)}
         found = [cases.get(case.key, case) for case in found]
         judged = [changes.judge(changes.change(case), "time", margin) for case in found]
-        notes += _notes(path, again)
+        notes += _notes(path, again) + [f"measured again, {_named(key)}: {why}" for key, why in failed.items()]
+        unlike += _unlike_pairs(again, list(cases.values()))
     compared = Comparison("time", margin, files, judged, changes.overall(found), unlike=unlike, warnings=notes)
     _missing(compared, (before, bad), (after, worse))
     return compared
@@ -156,7 +167,10 @@ def of_files(args: argparse.Namespace, margin: float) -> Comparison:
 def _again(
     args: argparse.Namespace, keys: list[Key], old: dict[str, Any], new: dict[str, Any]
 ) -> tuple[Path, dict[str, Any]]:
-    """What --remeasure measured."""
+    """What --remeasure measured. Refuses files that do not say how they were made, and another machine than NEW's."""
+    for path, results in ((args.old, old), (args.new, new)):
+        if missing := ", ".join(sorted(remeasure.NEEDED - results["config"].keys())):
+            raise DeploybenchError("input_invalid", f"{shown(path)}: its config lacks {missing}; run bench again")
     here = record.environment()
     other = likeness.unlike({**new, "environment": here}, new, (), (), ())
     if other and not args.allow_unlike:
@@ -169,6 +183,12 @@ def _again(
     return remeasure.remeasure(keys, old, new, beside, args.rounds, args.results)
 
 
+def _unlike_pairs(results: dict[str, Any], found: list[changes.Case]) -> list[str]:
+    """Where the old programs have another torch, or other settings: that is then what is compared."""
+    shared = [(case.old[0], case.new[0]) for case in found]
+    return likeness.unlike(results, results, (), shared, (*likeness.OF_A_RUN, *record.KNOBS))
+
+
 def of_pairs(path: Path, margin: float) -> Comparison:
     """Of a file that --remeasure wrote."""
     results = read(path)
@@ -177,7 +197,8 @@ def of_pairs(path: Path, margin: float) -> Comparison:
     if not found:
         raise DeploybenchError("usage", f"{shown(path)}: has no old runners beside new ones; give OLD and NEW")
     judged = [changes.judge(changes.change(case), "time", margin) for case in found]
-    compared = Comparison("time", margin, {"again": shown(path)}, judged, changes.overall(found))
+    unlike = _unlike_pairs(results, found)
+    compared = Comparison("time", margin, {"again": shown(path)}, judged, changes.overall(found), unlike=unlike)
     compared.left_out = {_named(key): why for key, why in bad.items()}
     compared.warnings = _notes(path, results)
     return compared

@@ -168,7 +168,7 @@ def _unlike(compared: Comparison) -> list[str]:
 
 
 def _wrapped(line: str, indent: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def to_json(compared: Comparison) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from deploybench import cases, models, record, rounds
 from deploybench.changes import Key
 from deploybench.checkout import Checkout
 from deploybench.errors import DeploybenchError
+from deploybench.paths import shown
 from deploybench.rounds import BASELINE, OLD, WORKER_FLAGS
 
 # By the simulation of tests/test_compare.py a change of 5 % is then found 95 times in 100 under the worst noise there; with 16
@@ -43,9 +43,13 @@ def remeasure(
         "schema": record.SCHEMA, "complete": False, "environment": record.environment(), "config": config, "runs": [],
     }  # fmt: skip
     record.save(path, results)
-    for (model, size), members in groups.items():
-        about = {"runners": _beside(members), "batch_size": size}
-        _measure(known[model], configs[0] | about, configs[1] | about, checkout, path, results)
+    try:
+        for (model, size), members in groups.items():
+            about = {"runners": _beside(members), "batch_size": size}
+            _measure(known[model], configs[0] | about, configs[1] | about, checkout, path, results)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what there is: deploybench compare {shown(path)}", file=sys.stderr)
+        raise
     results["complete"] = True
     record.save(path, results)
     return path, results
@@ -58,10 +62,6 @@ def _beside(runners: list[str]) -> list[str]:
 
 def _config(config: dict[str, Any], count: int) -> dict[str, Any]:
     """With so many rounds, and in each as many calls as before."""
-    if missing := ", ".join(sorted(NEEDED - config.keys())):
-        raise DeploybenchError(
-            "input_invalid", f"config: lacks {missing}, so nothing can be measured again; run bench again"
-        )
     return {**config, "rounds": count, "runs": count * -(-config["runs"] // config["rounds"])}
 
 
@@ -99,7 +99,7 @@ def _measure(
     from tqdm import tqdm
 
     case = cases.prepare(model, new)
-    before = replace(cases.prepare(model, old, checkout), input=case.input)
+    before = cases.prepare(model, old | {"input": str(case.input.resolve())}, checkout)  # the very same bytes
     with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
         numbers = range(new["rounds"])
         with tqdm(numbers, unit="round", desc=f"{model.name} again", disable=None, leave=False, file=sys.stderr) as bar:
