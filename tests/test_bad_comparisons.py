@@ -61,9 +61,11 @@ FILES: list[tuple[str, Callable[[Results], Any], int, tuple[str, ...]]] = [
     ("a rate", set_at("config", "rate", to=10.0), 2, ("under load", "deploybench report")),
     ("a latency bound", set_at("config", "latency_bound", to=0.1), 2, ("under load",)),
     ("turns with rates", in_all_runs(turn_rates=[1.0]), 2, ("under load",)),
+    ("counted by nobody", set_at("instructions", to=[{"model": "m", "runner": "r", "batch_size": 1, "counter": "perf",
+     "calls": [3, 4], "counts": [8, 9]}]), 1, ("instructions[0].runner",)),
     ("instructions as a number", set_at("instructions", to=5), 1, ("instructions is no list",)),
     ("a line of text", set_at("instructions", to=["x"]), 1, ("instructions[0]",)),
-    ("fewer for more calls", set_at("instructions", to=[{"model": "m", "runner": "r", "batch_size": 1, "counter": "perf",
+    ("fewer for more calls", set_at("instructions", to=[{"model": "m", "runner": "cpp/r", "batch_size": 1, "counter": "perf",
      "calls": [3, 4], "counts": [9, 8]}]), 1, ("instructions[0].counts",)),
 ]  # fmt: skip
 

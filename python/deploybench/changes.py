@@ -19,8 +19,10 @@ MARGIN = 0.05  # a change that matters, unless --fail-above says another
 # A change below this is none, whatever the interval says. Of time: where code and memory happen to lie makes as much
 # (Mytkowicz 2009, doi:10.1145/1508244.1508275).
 LEAST = {"time": 0.01, "instructions": 0.002}
-# Of instructions, within which counts of the same program were found to repeat: see docs/compare.md.
+# Of a call's instructions, for what moves memory: a longer path, another environment variable.
 COUNTING_ERROR = 0.001
+# Of a process's instructions, by how much two that do the same may differ: twice and more what was seen (docs/compare.md).
+STARTING_ERROR = {"python": 2e-4, "cpp": 1e-6}
 RESAMPLES = 1000
 
 Series = dict[float, float]  # by round: the logarithm of seconds a call, or of a ratio of them
@@ -142,21 +144,29 @@ def _shift(case: Case, old: Series, new: Series) -> Shift:
 
 
 def counted(old: dict[Key, Record], new: dict[Key, Record]) -> list[Change]:
-    """Of counted instructions: the cases that both have. The interval is what counting itself may err."""
+    """Of counted instructions: the cases that both have. The interval is what counting may err."""
     found = []
     for (model, runner, size), line in new.items():
         if before := old.get((model, runner, size)):
             counts = stats.per_call(before), stats.per_call(line)
             ratio = counts[1] / counts[0]
-            low, high = ratio / (1 + COUNTING_ERROR), ratio * (1 + COUNTING_ERROR)
-            found.append(Change(model, runner, size, *counts, ratio, low, high, (1, 1)))
+            error = 1 + COUNTING_ERROR + _starting_error(before) + _starting_error(line)
+            found.append(Change(model, runner, size, *counts, ratio, ratio / error, ratio * error, (1, 1)))
     return found
 
 
+def _starting_error(line: Record) -> float:
+    """What starting anew changes, as a fraction of the instructions of a call."""
+    less, more = line["calls"]
+    starting = STARTING_ERROR[panel.parts(line["runner"])[0]] * float(line["counts"][0])
+    return float(starting / (more - less) / stats.per_call(line))
+
+
 def overall_counted(found: Sequence[Change]) -> Change:
-    """The geometric mean over all cases, which errs as one does."""
-    value = panel.geometric_mean([one.ratio for one in found])
-    low, high = value / (1 + COUNTING_ERROR), value * (1 + COUNTING_ERROR)
+    """The geometric mean over all cases, which may err as they do."""
+    value, low, high = (
+        panel.geometric_mean([getattr(one, name) for one in found]) for name in ("ratio", "low", "high")
+    )
     return Change("", "", 0, 1.0, value, value, low, high, (1, 1))
 
 

@@ -216,6 +216,7 @@ MEASURED: Checks = {
 COUNTED: Checks = {"model": TEXT, "runner": TEXT, "batch_size": _number}
 COUNTS: Checks = {
     "counter": TEXT,
+    "runner": lambda value: TEXT(value) and value.partition("/")[0] in ("python", "cpp"),
     "calls": lambda value: _numbers(value) and len(value) == 2 and value[0] < value[1],
     "counts": lambda value: _numbers(value) and len(value) == 2 and value[0] < value[1],
 }
