@@ -244,6 +244,12 @@ def docs(session: nox.Session) -> None:
     session.run(program("python", "python"), "docs/site/build.py", str(paths.DIST / "docs"), external=True)
 
 
+@job("python")
+def compare(session: nox.Session) -> None:
+    """What became slower or faster (-- OLD.json NEW.json)."""
+    deploybench(session, "compare", *session.posargs)
+
+
 @job("python", "cpp")
 def matrix(session: nox.Session) -> None:
     """Every model by every route in both languages, against docs/matrix.csv (-- --update writes it)."""

@@ -36,6 +36,7 @@ NOT_IN_API = {
     "download": "sets up a machine",
     "bundle": "makes a folder to ship, once, from a shell",
     "evaluate": "takes hours over a data set, and can be resumed; its file is JSON",
+    "compare": "reads two files that `bench` gives the paths of; --json is for programs",
     "doctor": "answers a person; --json is for programs",
     "advise": "answers a person; --json is for programs",
     "migrate": "answers a person; --json is for programs",
@@ -136,6 +137,7 @@ class BenchFlags(FileFlags, total=False):
     latency_bound: float
     load_seconds: float
     batch_delay: int
+    count_instructions: bool
     results: PathLike
     resume: PathLike
 

@@ -6,14 +6,14 @@ import json
 import math
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, library_paths, routes
+from deploybench import artifact, routes
+from deploybench.checkout import HERE, Checkout
 from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
 from deploybench.models import Model
 
@@ -30,17 +30,24 @@ class Case:
     artifacts: dict[tuple[str, str], Path]  # by kind and precision
     errors: dict[tuple[str, str], DeploybenchError]  # by the same, where the artifact cannot be made
     input: Path
+    checkout: Checkout = HERE  # whose programs run it
 
 
-def prepare(model: Model, config: dict[str, Any], seconds: float | None = None) -> Case:
-    """Makes what the runners lack, in so many seconds: the artifact of each route, and the tensor file."""
-    made, errors = make_artifacts(model, config, seconds)
+def key_of(runner: routes.Runner) -> tuple[str, str]:
+    """The kind and the precision of its artifact."""
+    return runner.route.kind.name, runner.precision
+
+
+def prepare(model: Model, config: dict[str, Any], seconds: float | None = None, checkout: Checkout = HERE) -> Case:
+    """Makes what the runners lack, in so many seconds and by the checkout's programs: the artifact of each route, and the
+    tensor file."""
+    made, errors = make_artifacts(model, config, seconds, checkout)
     photo = Path(config["input"])
-    return Case(model, made, errors, _tensor(photo, next(iter(made.values()))) if made else photo)
+    return Case(model, made, errors, _tensor(photo, next(iter(made.values()))) if made else photo, checkout)
 
 
 def make_artifacts(
-    model: Model, config: dict[str, Any], seconds: float | None = None
+    model: Model, config: dict[str, Any], seconds: float | None = None, checkout: Checkout = HERE
 ) -> tuple[dict[tuple[str, str], Path], dict[tuple[str, str], DeploybenchError]]:
     """The artifacts of the runners of `config`, by kind and precision, those that lack made by `deploybench generate`; and
     where one cannot be made, or not in so many seconds, why: that is not the end of the others."""
@@ -55,7 +62,7 @@ def make_artifacts(
     for precision in dict.fromkeys(precision for _, precision in wanted):
         rows = [row for row, its in wanted if its == precision]
         try:  # one built model for all routes
-            _verb([*command, "--precisions", precision, *_flags(rows, config)], deadline)
+            _verb([*command, "--precisions", precision, *_flags(rows, config)], checkout, deadline)
         except DeploybenchError as first:
             # Which of them; what went well is up to date and takes no time. A kind once, though several routes run it.
             kinds = {row.kind.name: row for row in rows}
@@ -64,7 +71,7 @@ def make_artifacts(
                 continue
             for row in kinds.values():
                 try:
-                    _verb([*command, "--precisions", precision, *_flags([row], config)], deadline)
+                    _verb([*command, "--precisions", precision, *_flags([row], config)], checkout, deadline)
                 except DeploybenchError as error:
                     errors[row.kind.name, precision] = error
     for row, precision in wanted:
@@ -88,15 +95,14 @@ def _tensor(photo: Path, made: Path) -> Path:
     made_from = json.dumps([str(photo.resolve()), artifact.read_metadata(made).preprocessing], sort_keys=True)
     tensor = made.parent / f"{photo.stem}.{zlib.crc32(made_from.encode()):08x}.npy"
     if not tensor.exists() or tensor.stat().st_mtime_ns < photo.stat().st_mtime_ns:
-        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)])
+        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)], HERE)
     return tensor
 
 
-def _verb(arguments: list[str], deadline: float = math.inf) -> None:
+def _verb(arguments: list[str], checkout: Checkout, deadline: float = math.inf) -> None:
     """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises its last error line."""
-    command = [sys.executable, "-m", "deploybench", *arguments]
     try:
-        done = _captured(command, library_paths.python_environment(), deadline)
+        done = _captured(checkout.verb(*arguments), checkout, deadline)
     except subprocess.TimeoutExpired as error:
         raise DeploybenchError("unsupported", "its file was not made within the budget") from error
     if done.returncode in INTERRUPTED:
@@ -108,13 +114,14 @@ def _verb(arguments: list[str], deadline: float = math.inf) -> None:
         raise DeploybenchError(code, errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}")
 
 
-def _captured(
-    command: list[str], environment: dict[str, str], deadline: float = math.inf
-) -> subprocess.CompletedProcess[str]:
+def _captured(command: list[str], checkout: Checkout, deadline: float = math.inf) -> subprocess.CompletedProcess[str]:
     """As subprocess.run, which kills an interrupted child after 0.25 s: too soon to remove its half-made artifact."""
     pipe = subprocess.PIPE
     left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
+    environment = checkout.environment("python")
+    with subprocess.Popen(
+        command, cwd=checkout.folder, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace"
+    ) as process:
         try:
             out, err = process.communicate(timeout=left)
         except (KeyboardInterrupt, subprocess.TimeoutExpired):

@@ -32,6 +32,7 @@ VERBS = {
     "advise": ("verbs.advise", False, "which way to deploy a model on this machine, by measuring"),
     "migrate": ("verbs.migrate", False, "what changes from TorchScript to AOTInductor, by trying it"),
     "report": ("verbs.report", False, "show results again: in the terminal, as a page with figures, Markdown or CSV"),
+    "compare": ("verbs.compare", False, "what became slower or faster between two results files"),
     "doctor": ("verbs.doctor", False, "what is wrong here, why it matters, and the command that mends it"),
     "matrix": ("verbs.matrix", False, "load, run and compare every model by every route in both languages"),
     "worker": ("verbs.worker", True, "one measured run of one artifact; the twin of cpp/build/bin/bench"),

@@ -224,6 +224,13 @@ MEASURED: Checks = {
     "turn_calls": lambda value: _numbers(value) and all(isinstance(one, int) for one in value),
     **dict.fromkeys(("batch_size", "load_seconds", "cold_start_seconds", "peak_rss_bytes", "artifact_bytes"), _number),
 }
+COUNTED: Checks = {"model": TEXT, "runner": TEXT, "batch_size": _number}
+COUNTS: Checks = {
+    "counter": TEXT,
+    "runner": lambda value: TEXT(value) and value.partition("/")[0] in ("python", "cpp"),
+    "calls": lambda value: _numbers(value) and len(value) == 2 and value[0] < value[1],
+    "counts": lambda value: _numbers(value) and len(value) == 2 and value[0] < value[1],
+}
 FAILED: Checks = {"code": TEXT, "message": TEXT}
 BOOLEAN: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
 PARITY: Checks = {"ok": BOOLEAN, "reason": TEXT}
@@ -276,6 +283,15 @@ def _unsound(results: object) -> str:
         if fields.get("parity") is not None:
             parity = fields["parity"]
             parts.append((f"{where}.parity", parity, {**PARITY, **_that_it_has(parity, "parity")}))
+    counted = results.get("instructions", [])
+    if not isinstance(counted, list):
+        return "instructions is no list"
+    for index, line in enumerate(counted):
+        where, failed = f"instructions[{index}]", isinstance(line, dict) and "error" in line
+        parts += [
+            (where, line, COUNTED),
+            (f"{where}.error", line["error"], FAILED) if failed else (where, line, COUNTS),
+        ]
     if why := _first_wrong(parts):
         return why
     measured = [(f"runs[{index}]", run) for index, run in enumerate(runs) if "error" not in run]

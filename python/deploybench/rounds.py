@@ -10,16 +10,16 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deploybench import library_paths, paths, record, routes
-from deploybench.cases import CLEANING_SECONDS, INTERRUPTED, Case
+from deploybench import record, routes
+from deploybench.cases import CLEANING_SECONDS, INTERRUPTED, Case, key_of
 
 BASELINE = "python/eager"
+OLD = "#old"  # ends the name of a runner whose programs and settings are those of an older case, run beside the new one
 # Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
 WORKER_FLAGS = (
     "batch_size",
@@ -33,6 +33,7 @@ WORKER_FLAGS = (
     "turn",
 )
 LOAD_FLAGS = ("rate", "latency_bound", "load_seconds", "batch_delay")  # where images arrive by themselves
+REFERENCE = "reference.npy"  # eager's output
 DRIFT = 1e-3  # of the largest |logit|: the last output is held to parity.TOLERANCES, the others to it within this
 # OpenMP's idle threads spin for a while after each call, GNU's for about 5 ms, and would disturb the next worker.
 SPIN_SECONDS = 0.01
@@ -41,8 +42,11 @@ WORKER_BYTES = 500 << 20  # of a worker beside its model; a Python one with torc
 COPIES = 3  # of the artifact in its worker's memory at most: while loading, the file and the weights, and activations
 
 
+Older = tuple[Case, dict[str, Any]]  # what runners named `#old` run, with the flags of its own config
+
+
 def run_round(
-    case: Case, runners: list[str], config: dict[str, Any], scratch: Path
+    case: Case, runners: list[str], config: dict[str, Any], scratch: Path, older: Older | None = None
 ) -> Iterator[tuple[str, Path, record.Record]]:
     """Each of `runners` once: (runner, its last output, its record or that of its failure), in the order they end.
 
@@ -53,7 +57,8 @@ def run_round(
         workers = []
         try:
             for runner in group:
-                workers.append(worker := Worker(case, runner, config, scratch))
+                what = older if older and runner.endswith(OLD) else (case, config)
+                workers.append(worker := Worker(what[0], runner, what[1], scratch))
                 worker.wait()
             forwards = True
             while waiting := [worker for worker in workers if worker.record is None]:
@@ -68,13 +73,30 @@ def run_round(
                 worker.end()
 
 
+def run_rounds(
+    case: Case, config: dict[str, Any], numbers: Iterable[int], scratch: Path, older: Older | None = None
+) -> Iterator[list[record.Record]]:
+    """Round by round, the records of the config's runners in their order, with what bench adds: parity with eager's output
+    in `scratch`, the runner, the round, the batch size."""
+    runners = config["runners"]
+    for number in numbers:
+        order = runners if number % 2 == 0 else runners[::-1]  # ABBA
+        lines = []
+        ended = list(run_round(case, order, config, scratch, older))
+        for runner, output, line in sorted(ended, key=lambda one: runners.index(one[0])):
+            compare_with(line, output, scratch / REFERENCE, runner)
+            about = {"model": case.model.name, "runner": runner, "round": number, "batch_size": config["batch_size"]}
+            lines.append(line | about)
+        yield lines
+
+
 def _groups(case: Case, runners: list[str]) -> list[list[str]]:
     """`runners` in as few groups as fit into memory side by side."""
     free = MEMORY_SHARE * record.available_memory()
     groups: list[list[str]] = [[]]
     taken = 0.0
     for runner in runners:
-        path = case.artifacts.get(_key(routes.runner(runner)))
+        path = case.artifacts.get(key_of(routes.runner(runner)))
         needs = WORKER_BYTES + COPIES * path.stat().st_size if path else 0
         if groups[-1] and taken + needs > free:
             groups.append([])
@@ -82,11 +104,6 @@ def _groups(case: Case, runners: list[str]) -> list[list[str]]:
         groups[-1].append(runner)
         taken += needs
     return groups
-
-
-def _key(runner: routes.Runner) -> tuple[str, str]:
-    """Its artifact's kind and precision."""
-    return runner.route.kind.name, runner.precision
 
 
 class Worker:
@@ -100,8 +117,8 @@ class Worker:
         self.output, self.errors = scratch / f"{name}.npy", scratch / f"{name}.stderr"
         self.record: record.Record | None = None
         self.process: subprocess.Popen[str] | None = None
-        self.runtime, self.artifact = one.runtime, case.artifacts.get(_key(one))
-        if why := case.errors.get(_key(one)):
+        self.runtime, self.artifact = one.runtime, case.artifacts.get(key_of(one))
+        if why := case.errors.get(key_of(one)):
             self.record = record.failure(one.runtime, None, why.code, str(why))
             return
         flags = {
@@ -111,22 +128,27 @@ class Worker:
             "output": self.output,
             # the timed runs of a runner are spread evenly over its rounds
             "runs": -(-config["runs"] // config["rounds"]),
-            **{name: config[name] for name in WORKER_FLAGS},
+            **{name: config[name] for name in WORKER_FLAGS if name in config},  # an older file knows fewer
             **{name: config[name] for name in LOAD_FLAGS if config.get(name)},
         }
-        command = (
-            [str(paths.CPP_BIN / "bench")] if one.runtime == "cpp" else [sys.executable, "-m", "deploybench", "worker"]
-        )
+        command = case.checkout.worker(one.runtime)
         command += [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         command += ["--json", *(["--strict"] if config["strict"] else [])]
-        environment = library_paths.cpp_environment() if one.runtime == "cpp" else library_paths.python_environment()
         self.output.unlink(missing_ok=True)
         self.cold_start_seconds: float | None = None  # until it says that it has answered
         self.start = time.perf_counter()
         with self.errors.open("w", encoding="utf-8") as errors:  # a file, which cannot fill up as a pipe does
             pipe = subprocess.PIPE
+            environment, folder = case.checkout.environment(one.runtime), case.checkout.folder
             self.process = subprocess.Popen(
-                command, env=environment, stdin=pipe, stdout=pipe, stderr=errors, text=True, errors="replace"
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=errors,
+                text=True,
+                errors="replace",
             )
 
     def turn(self) -> None:

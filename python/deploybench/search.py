@@ -115,7 +115,7 @@ class Search:
         config = results["config"]
         ended = rounds.run_round(self.case, names, {**config, "runs": CALLS, "rounds": 1}, self.scratch)
         for runner, output, line in ended:
-            rounds.compare_with(line, output, self.scratch / "reference.npy", runner)
+            rounds.compare_with(line, output, self.scratch / rounds.REFERENCE, runner)
             about = {"model": self.model.name, "runner": runner, "round": number, "batch_size": config["batch_size"]}
             results["runs"].append(line | about)
         config.update(rounds=number + 1, runs=CALLS * (number + 1))

@@ -24,6 +24,12 @@ def quantile(values: Sequence[float], q: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
+def digits(value: float, significant: int) -> str:
+    """`value` with so many significant digits, never in powers of ten."""
+    whole = len(str(int(value))) if value >= 1 else 0
+    return f"{value:.{max(0, significant - whole)}f}"
+
+
 def warmed_up(calls: Sequence[float], least: int) -> tuple[bool, bool]:
     """(whether warm-up is over, whether because the calls became steady). Twin of cpp/deploybench/timing.
 
@@ -157,6 +163,12 @@ def tail(rounds: int) -> float:
     percentile").
     """
     return statistics.NormalDist().cdf(-math.sqrt(rounds / (rounds - 1)) * student_t_975(rounds - 1))
+
+
+def per_call(line: dict[str, Any]) -> float:
+    """Instructions of a call, by a line of `instructions`: of two processes that differ only in their number of calls."""
+    (few, many), (less, more) = line["counts"], line["calls"]
+    return float((many - few) / (more - less))
 
 
 def between(baseline: Sequence[dict[str, Any]], candidate: Sequence[dict[str, Any]]) -> Ratio | None:

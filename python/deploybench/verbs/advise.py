@@ -20,6 +20,7 @@ from deploybench import artifact, deployment, models, options, panel, paths, rec
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
+from deploybench.stats import digits
 from deploybench.verbs import report
 
 EXAMPLE = "advise resnet50 --budget 2m --require cpp"
@@ -140,7 +141,7 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
 
     def latency(name: str) -> str:
         milliseconds = (1e3 * figure(single[name]) for figure in (selection.seconds, selection.p99_seconds))
-        return "{} ms, p99 {} ms".format(*(report.digits(one, 3) for one in milliseconds))
+        return "{} ms, p99 {} ms".format(*(digits(one, 3) for one in milliseconds))
 
     def shipped(name: str) -> float:
         return float(single[name][0]["artifact_bytes"] + deployment.library_bytes(name))
@@ -152,11 +153,11 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
         answer(LATENCY, single, lambda name: selection.seconds(single[name]), latency),
         answer(
             THROUGHPUT, busy, lambda name: selection.images_per_second(busy[name]),
-            lambda name: f"{report.digits(selection.images_per_second(busy[name]), 3)} images/s",
+            lambda name: f"{digits(selection.images_per_second(busy[name]), 3)} images/s",
         ),
         answer(
             START, single, lambda name: selection.cold_start_seconds(single[name]),
-            lambda name: f"{report.digits(selection.cold_start_seconds(single[name]), 2)} s to an answer",
+            lambda name: f"{digits(selection.cold_start_seconds(single[name]), 2)} s to an answer",
         ),
         answer(
             SIZE, single, shipped,

@@ -17,6 +17,7 @@ from typing import Any
 from deploybench import (
     artifact,
     cases,
+    instructions,
     machine,
     models,
     options,
@@ -144,6 +145,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--interop-threads", type=options.threads, default=1, metavar="N", help="default 1")
     add("--self-check", action="store_true", help="run each runner twice: two equal runners must come out equal")
     add("--strict", action="store_true", help="refuse unlike torch versions instead of warning")
+    add(
+        "--count-instructions",
+        action="store_true",
+        help="of a call, too, by perf or valgrind, whichever counts here; by valgrind a small model takes minutes",
+    )
     options.add_knobs(parser.add_argument_group("how the runtime is set up"))
     options.add_load(parser.add_argument_group("images that arrive by themselves"))
     group = parser.add_argument_group("results")
@@ -186,6 +192,10 @@ def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | N
                 _bench_model(model, size, path, results)
                 if show:
                     show("\n" + report.model_table(summary.of_batch(results, size), model.name))
+                if config.get("count_instructions"):
+                    _count_instructions(model, size, path, results)
+                    if show:
+                        show(report.counted_line(results, model.name, size))
     finally:
         results["stolen_fraction"], results["others_fraction"] = machine.shares(before, machine.ticks())
         record.save(path, results)
@@ -193,6 +203,14 @@ def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | N
     record.save(path, results)
     with artifact.written_atomically(path.with_suffix(".md")) as partial:
         partial.write_text(report.markdown(results), encoding="utf-8")
+
+
+def _count_instructions(model: Model, size: int, path: Path, results: dict[str, Any]) -> None:
+    """Of each runner, saved one by one."""
+    config, lines = {**results["config"], "batch_size": size}, results.setdefault("instructions", [])
+    counter = instructions.choose()
+    terminal.notice(f"counting instructions by {counter.name}")
+    instructions.count_all(cases.prepare(model, config), config, lines, lambda: record.save(path, results), counter)
 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -223,6 +241,8 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
         weights.resolve(args.weights, chosen[0])
     options.check_load(args)
+    if args.count_instructions:
+        instructions.choose()
     loaded = bool(args.rate or args.latency_bound)
     args.instances, args.threads = _crew(args)
     names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
@@ -241,6 +261,7 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
         "batch_sizes": args.batch_size,
         "input": shown(args.input),  # relative where it can be: results files travel
         "artifacts": shown(args.artifacts),
+        "count_instructions": args.count_instructions,
     }
     return {
         "schema": record.SCHEMA,
@@ -373,17 +394,11 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
 
     with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
         scratch = Path(folder)
-        case, reference = cases.prepare(model, config), scratch / "reference.npy"
+        case = cases.prepare(model, config)
         if whole:  # resumed: eager's output is made anew
-            once = {**config, "runs": 1, "warmup": 0, "rounds": 1, **dict.fromkeys(LOAD_FLAGS)}
-            for runner, output, line in rounds.run_round(case, [BASELINE], once, scratch):
-                rounds.compare_with(line, output, reference, runner)
+            once = {**config, "runs": 1, "warmup": 0, "rounds": 1, "runners": [BASELINE], **dict.fromkeys(LOAD_FLAGS)}
+            list(rounds.run_rounds(case, once, [0], scratch))
         with tqdm(todo, unit="round", desc=model.name, disable=terminal.no_bar(), leave=False, file=sys.stderr) as bar:
-            for number in bar:
-                order = config["runners"] if number % 2 == 0 else config["runners"][::-1]  # ABBA
-                ended = list(rounds.run_round(case, order, config, scratch))
-                for runner, output, line in sorted(ended, key=lambda one: config["runners"].index(one[0])):
-                    rounds.compare_with(line, output, reference, runner)
-                    about = {"model": model.name, "runner": runner, "round": number, "batch_size": size}
-                    runs.append(line | about)
+            for lines in rounds.run_rounds(case, config, bar, scratch):
+                runs += lines
                 record.save(path, results)

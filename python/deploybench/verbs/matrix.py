@@ -20,7 +20,6 @@ from deploybench.verbs import bench
 EXAMPLE = "matrix --models squeezenet1_1 --runners python/script,cpp/script"
 EXPECTED = paths.ROOT / "docs" / "matrix.csv"
 RUNNERS = [runner.name for runner in routes.runners("cpu", ("fp32", "bf16"))]
-REFERENCE = "reference.npy"
 CALLS = 3  # with the untimed one before them: TorchScript profiles, optimises, then runs what it made
 
 
@@ -75,7 +74,7 @@ def try_model(model: Model, runners: list[str], scratch: Path, threads: int, str
         "rounds": 1, "runs": CALLS, "turn": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1, "instances": 1,
         "threads": threads, "interop_threads": 1, **{name: values[0] for name, values in record.KNOBS.items()}, "strict": strict,
     }  # fmt: skip
-    (scratch / REFERENCE).unlink(missing_ok=True)
+    (scratch / rounds.REFERENCE).unlink(missing_ok=True)
     try:
         case = cases.prepare(model, config)
         verdicts = {runner: _verdict(case, runner, config, scratch) for runner in runners}
@@ -90,7 +89,7 @@ def _verdict(case: cases.Case, runner: str, config: dict[str, Any], scratch: Pat
     ((_, output, line),) = rounds.run_round(case, [runner], config, scratch)
     if "error" in line:
         return f"{'REFUSED' if summary.unsupported([line]) else 'FAIL'} {line['error']['message']}"
-    rounds.compare_with(line, output, scratch / REFERENCE, runner)
+    rounds.compare_with(line, output, scratch / rounds.REFERENCE, runner)
     verdict = line["parity"]
     if verdict is None:
         return "FAIL eager gave no output"

@@ -23,7 +23,7 @@ from deploybench import artifact, models, options, panel, paths, record, routes,
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
-from deploybench.verbs import report
+from deploybench.stats import digits
 
 EXAMPLE = "migrate resnet50"
 FROM, TO = "cpp/script", "cpp/aoti"
@@ -191,7 +191,7 @@ def _ratio(row: Row) -> str:
 
 def _number(value: float | None, name: str) -> str:
     _, unit, factor = FIGURES[name]
-    return "" if value is None else f"{report.digits(value * factor, 3)} {unit}"
+    return "" if value is None else f"{digits(value * factor, 3)} {unit}"
 
 
 def _cpus(needs: list[str]) -> str:

@@ -28,6 +28,7 @@ from deploybench import (
 )
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
+from deploybench.stats import digits
 
 EXAMPLE = "report docs/results/resnet50-cpu.json --format html --out report.html"
 LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
@@ -268,12 +269,6 @@ def load_table(results: dict[str, Any], model: str, style: Any = NARROW) -> str:
     return "\n".join([f"{caption(results, model)}, images arrive by themselves: {how}", table, *notes])
 
 
-def digits(value: float, significant: int) -> str:
-    """`value` with so many significant digits, never in powers of ten."""
-    whole = len(str(int(value))) if value >= 1 else 0
-    return f"{value:.{max(0, significant - whole)}f}"
-
-
 def _speedup(entry: dict[str, Any]) -> str:
     """`ratio low-high`; a second run of the same runner is compared with the first."""
     if summary.against(entry["runner"]) == entry["runner"]:
@@ -295,6 +290,18 @@ def twins_line(results: dict[str, Any], model: str) -> str:
         name = route if precision == "fp32" else f"{route}/{precision}"
         parts.append(f"{name} {_interval(ratio)}")
     return f"time of C++ / Python, same file: {', '.join(parts)}" if parts else ""
+
+
+def counted_line(results: dict[str, Any], model: str, size: int) -> str:
+    """Instructions of a call of each runner, where they were counted."""
+    parts = [
+        f"{one['runner']} {'no number: ' + one['error']['message'] if 'error' in one else digits(stats.per_call(one) / 1e6, 4)}"
+        for one in results.get("instructions", [])
+        if (one["model"], one["batch_size"]) == (model, size)
+    ]
+    how = {one["counter"] for one in results.get("instructions", []) if "counter" in one}
+    line = f"million instructions of a call, one thread, by {'/'.join(sorted(how)) or 'none'}: {', '.join(parts)}"
+    return "\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  "))
 
 
 def peers_table(results: dict[str, Any], style: Any = "simple") -> str:
