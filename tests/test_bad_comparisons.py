@@ -125,7 +125,9 @@ def test_unlike_machines_are_marked_in_every_format(here: Run, tmp_path: Path) -
     said = here("compare", *files, "--allow-unlike").stdout
     assert said.startswith("!!! UNLIKE, this is not a fair comparison:\n!!! cpu was ")
     assert said.count("!!! ") >= 3
-    assert here("compare", *files, "--allow-unlike", "--markdown").stdout.startswith("> [!WARNING]\n> **UNLIKE")
+    assert here("compare", *files, "--allow-unlike", "--format", "markdown").stdout.startswith(
+        "> [!WARNING]\n> **UNLIKE"
+    )
     assert len(json.loads(here("compare", *files, "--allow-unlike", "--json").stdout)["unlike"]) >= 2
 
 
@@ -151,7 +153,7 @@ FLAGS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("OLD", "NEW", "--fail-above", "5000%"), ("--fail-above", "percentage")),
     (("OLD", "NEW", "--rounds", "0"), ("--rounds",)),
     (("OLD", "NEW", "--metric", "joules"), ("--metric", "time")),
-    (("OLD", "NEW", "--json", "--markdown"), ("--json", "--markdown")),
+    (("OLD", "NEW", "--json", "--format", "markdown"), ("--json", "--format")),
     (("OLD", "NEW", "--old-checkout", "."), ("--old-checkout", "--remeasure")),
     (("OLD", "--remeasure"), ("--remeasure", "OLD and NEW")),
     (("OLD", "NEW", "--remeasure", "--metric", "instructions"), ("--remeasure",)),

@@ -133,7 +133,7 @@ def test_a_change_that_both_views_show_is_found(here: Run, tmp_path: Path) -> No
     assert said["verdicts"] == {REGRESSION: 1, WIN: 1, PASS: 2, INCONCLUSIVE: 0}
     assert said["geometric_mean"]["ratio"] == pytest.approx(mean)
     assert {case["runner"]: case["verdict"] for case in said["cases"]}["cpp/fused"] == WIN
-    table = here("compare", *files, "--markdown").stdout
+    table = here("compare", *files, "--format", "markdown").stdout
     assert table.startswith("**deploybench compare: 1 REGRESSION, 1 WIN, 2 PASS;")
     assert table.index("| cpp/script ") < table.index("<details>") < table.index("| cpp/direct/bf16 ")
 

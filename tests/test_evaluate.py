@@ -131,7 +131,7 @@ def test_what_is_not_counted_is_said(counted: Evaluated, here: Run) -> None:
     assert lines[4].split()[5:8] == ["100.0", "0", "-25.9..25.9"]  # by Wilson's 0.341 and 0.179, and phi 8/12
     for words in ("2 of 10 photos could not be read", "red/gone.jpg: no such file", "no photo in 2", "2 other files"):
         assert words in done.stdout, words
-    page = here("report", counted.file, "--markdown").stdout
+    page = here("report", counted.file, "--format", "markdown").stdout
     assert "| python/eager" in page
     assert "75.0 40.9-92.9" in page
 

@@ -24,7 +24,14 @@ UNGROUPED = 3  # flags a verb may have outside a titled group
 ESCAPE = "\033["
 PROGRAMS = ("infer", "bench", "preprocess")
 # examples that are only parsed
-NOT_RUN = {"download": "needs the network"}
+NOT_RUN = {
+    "download": "needs the network",
+    "evaluate": "needs labelled photos, which test_evaluate.py has",
+    "advise": "takes minutes; test_advise.py is given less",
+    "migrate": "compiles for a minute; test_migrate.py has a model of 16 numbers",
+    "compare": "has placeholders; test_compare.py compares",
+    "doctor": "says what is wrong with this machine, and its exit code is of that",
+}
 # what an example needs that the one before it has not made
 FIRST = {
     "bundle": "deploybench generate --models resnet50 --weights random --quiet",

@@ -42,7 +42,7 @@ def command_line() -> Iterator[str]:
         about, example = parser.description or "", (parser.epilog or "").partition("\n")[2].strip()
         yield from ("", f"## deploybench {verb}", "", about, "", "```bash", example, "```")
         for group in parser._action_groups:
-            if group._group_actions and group.title != "general":
+            if (group._group_actions or group.description) and group.title != "general":
                 yield from ("", f"**{group.title}**", *filter(None, [group.description]), "", "| | |", "|---|---|")
                 yield from (
                     f"| {typed(parser, action)} | {cell(action.help or '')} |" for action in group._group_actions

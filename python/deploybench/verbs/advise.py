@@ -43,9 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="a name of `deploybench list`, or package.module:factory")
     add("--budget", type=budget, default=budget("2m"), metavar="TIME", help="such as 90s, 2m, 1h (default 2m)")
-    options.add_weights(parser)
-    options.add_device(parser)
-    options.add_artifacts(parser)
+    group = parser.add_argument_group("what is made")
+    options.add_weights(group)
+    options.add_device(group)
+    options.add_artifacts(group)
     options.add_own_model(parser)
     group = parser.add_argument_group("what the answers must keep to")
     group.add_argument("--require", choices=["cpp"], help="cpp: leave out what runs in Python only")

@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=options.positive, default=remeasure.ROUNDS, metavar="N", help=f"default {remeasure.ROUNDS}")
     add("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where they are kept (default results/)")
     group = parser.add_argument_group("output")
-    group.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
+    group.add_argument(
+        "--format", choices=("text", "markdown"), default="text", help="markdown: for a pull request (default text)"
+    )
 
 
 def percent(text: str) -> float:
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         compared = of_files(args, margin)
     if args.json:
         terminal.emit(comparison.to_json(compared))
-    elif args.markdown:
+    elif args.format == "markdown":
         print(comparison.markdown(compared))
     else:
         terminal.show(comparison.text(compared), heading=True)
@@ -96,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 def check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that contradict each other, and a file that is compared with itself."""
-    if args.json and args.markdown:
-        raise DeploybenchError("usage", "--json: prints no Markdown; give one of --json and --markdown")
+    if args.json and args.format != "text":
+        raise DeploybenchError("usage", "--json: prints no Markdown; give one of --json and --format")
     if args.old_checkout and not args.remeasure:
         raise DeploybenchError("usage", "--old-checkout: is for measuring again; add --remeasure")
     if args.remeasure and (args.new is None or args.metric != "time"):

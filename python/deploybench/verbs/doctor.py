@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "records", nargs="*", type=Path, metavar="RECORD",
         help="a results file: why is C++ slower than Python in it? Two, or two records of workers: what differs?",
     )  # fmt: skip
+    group = parser.add_argument_group("what else it looks at")
+    add = group.add_argument
     add("--artifact", type=Path, metavar="FILE", help="look at this artifact, too: a .ts, .pth, .pt2 or .onnx file")
     add(
         "--program", type=Path, metavar="FILE",
@@ -42,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--pid", type=options.positive, metavar="PID", help="look at the libraries of this running process, too")
     add("--libtorch", type=Path, metavar="FOLDER", help="the LibTorch to look at (default vendor/libtorch)")
-    add("--skip", type=_names, default=frozenset(), metavar="LIST", help=f"leave these out: {', '.join(checks.CHECKS)}")
+    parser.add_argument(
+        "--skip", type=_names, default=frozenset(), metavar="LIST", help=f"leave these out: {', '.join(checks.CHECKS)}"
+    )
 
 
 def _names(text: str) -> frozenset[str]:

@@ -43,18 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which class a folder is: lines of folder, tab, class index or label (default: the folder's name says it)",
     )  # fmt: skip
     add("--limit", type=options.positive, metavar="N", help="at most so many photos, evenly spread over the classes")
-    options.add_models(parser, default="resnet50")
+    group = parser.add_argument_group("what is evaluated")
+    add = group.add_argument
+    options.add_models(group, default="resnet50")
     add("--runtimes", default="python,cpp", metavar="LIST", help="python, cpp (default both)")
     add(
         "--routes", default="eager,script", metavar="LIST",
         help=f"of {', '.join(routes.ROUTES)}, or all (default eager,script)",
     )  # fmt: skip
-    options.add_precisions(parser)
+    options.add_precisions(group)
     add("--runners", metavar="LIST", help="these very runners instead, such as cpp/fused/bf16,python/openvino")
-    options.add_weights(parser)
-    options.add_device(parser)
-    options.add_artifacts(parser)
-    options.add_build(parser)
+    group = parser.add_argument_group("artifacts")
+    options.add_weights(group)
+    options.add_device(group)
+    options.add_artifacts(group)
+    options.add_build(group)
     options.add_own_model(parser)
     group = parser.add_argument_group("how the photos are classified", "as by `infer`")
     group.add_argument("--batch-size", type=options.batch, default=1, metavar="N", help="together at most (default 1)")

@@ -64,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="models as of `generate`, or TorchScript files, whose weights are taken",
     )  # fmt: skip
     add("--model", metavar="MODEL", help="of FILE.ts, where the file does not say it: package.module:factory")
-    options.add_weights(parser)
-    options.add_artifacts(parser)
+    group = parser.add_argument_group("what is made")
+    options.add_weights(group)
+    options.add_artifacts(group)
     add("--threads", type=options.threads, default=options.usable_cpus(), metavar="N", help="default: usable CPUs")
     group = parser.add_argument_group("results")
     group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")

@@ -30,7 +30,7 @@ from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 from deploybench.stats import digits
 
-EXAMPLE = "report docs/results/resnet50-cpu.json --format html --out report.html"
+EXAMPLE = "report docs/results/resnet50-cpu.json --out report.html"
 LEGEND = "speed-up: against python/eager, with its 95 % interval; ~ inconclusive, the interval spans 1"
 # tabulate's own formats put two spaces or a bar between columns; twelve columns fit 80 characters only with one
 NARROW = tabulate.TableFormat(
@@ -59,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="*", type=Path, metavar="FILE", help="results files, of one machine (default: the last)")
     add("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="where the last is looked for")
+    group = parser.add_argument_group("what is shown")
+    add = group.add_argument
     add(
         "--format", choices=FORMATS, metavar="FORMAT",
         help=f"{', '.join(FORMATS)} (default: what --out's name says, else text); html is a page of figures and tables",
