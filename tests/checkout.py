@@ -77,7 +77,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     program(folder / "programs/nox", f'exec {sys.executable} -m nox --no-venv "$@"')
     program(folder / "programs/cmake", "exit 0")
     options = folder / "python/deploybench/options.py"
-    text, count = re.subn(r"cpus, quota = len\(os.sched_getaffinity\(0\)\)", "cpus, quota = 1", options.read_text(encoding="utf-8"))
+    text, count = re.subn(
+        r"cpus, quota = len\(os.sched_getaffinity\(0\)\)", "cpus, quota = 1", options.read_text(encoding="utf-8")
+    )
     assert count == 1
     options.write_text(text, encoding="utf-8")
     (folder / "home").mkdir()

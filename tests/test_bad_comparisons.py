@@ -53,14 +53,14 @@ FILES: list[tuple[str, Callable[[Results], Any], int, tuple[str, ...]]] = [
     ("all failed", in_all_runs(error={"code": "runtime", "message": "no"}), 1, ("no sound case",)),
     ("no runs", set_at("runs", to=[]), 1, ("no sound case",)),
     ("NaN", in_all_runs(run_seconds=[float("nan")] * 4), 1, ("not a results file",)),
-    ("turns that do not add up", in_all_runs(turn_calls=[2, 1]), 1, ("do not add up",)),
-    ("no turns", in_all_runs(turn_calls=[]), 1, ("do not add up",)),
-    ("turns of instances", in_all_runs(instances=2, turn_seconds=[1.0]), 1, ("do not add up",)),
-    ("turns as text", in_all_runs(instances=2, turn_seconds="long"), 1, ("do not add up",)),
-    ("turns of no time", in_all_runs(instances=2, turn_seconds=[0, 0]), 1, ("do not add up",)),
+    ("turns that do not add up", in_all_runs(turn_calls=[2, 1]), 1, ("turn_calls",)),
+    ("no turns", in_all_runs(turn_calls=[]), 1, ("turn_calls",)),
+    ("turns of instances", in_all_runs(instances=2, turn_seconds=[1.0]), 1, ("turn_seconds",)),
+    ("turns as text", in_all_runs(instances=2, turn_seconds="long"), 1, ("turn_seconds",)),
+    ("turns of no time", in_all_runs(instances=2, turn_seconds=[0, 0]), 1, ("turn_seconds",)),
     ("a rate", set_at("config", "rate", to=10.0), 2, ("under load", "deploybench report")),
     ("a latency bound", set_at("config", "latency_bound", to=0.1), 2, ("under load",)),
-    ("turns with rates", in_all_runs(turn_rates=[1.0]), 2, ("under load",)),
+    ("turns with rates", in_all_runs(turn_rates=[1.0, 1.0]), 2, ("under load",)),
     ("counted by nobody", set_at("instructions", to=[{"model": "m", "runner": "r", "batch_size": 1, "counter": "perf",
      "calls": [3, 4], "counts": [8, 9]}]), 1, ("instructions[0].runner",)),
     ("instructions as a number", set_at("instructions", to=5), 1, ("instructions is no list",)),
@@ -182,7 +182,7 @@ def test_what_cannot_be_measured_again(here: Run, tmp_path: Path) -> None:
         results["config"] |= whole
     files = written(tmp_path, old=old, new=new)
     refused(here, (tmp_path,), 2, ("same settings", "--old-checkout FOLDER"), "compare", *files, *again)
-    for folder, words in ((tmp_path, ("worker.py", "git worktree")), (tmp_path / "absent", ("worker.py",))):
+    for folder, words in ((tmp_path, ("cli.py", "git worktree")), (tmp_path / "absent", ("cli.py",))):
         refused(here, (tmp_path,), 1, (str(folder), *words), "compare", *files, *again, "--old-checkout", folder)
     new["config"]["generate"] = ["--portable"]
     files = written(tmp_path, old=old, new=new)

@@ -13,6 +13,8 @@ from conftest import one_line_error, python
 from deploybench import artifact, paths
 from deploybench.verbs import migrate
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+
 
 def test_a_torchscript_file_goes_over_with_its_weights(place: Place, tmp_path: Path) -> None:
     """The package's answer is that of the file: eager with the file's weights is what both are held to."""
@@ -32,7 +34,6 @@ def test_a_torchscript_file_goes_over_with_its_weights(place: Place, tmp_path: P
     torch.testing.assert_close(made(image), torch.jit.load(str(place.script))(image))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_foreign_file_needs_its_model(place: Place, tmp_path: Path) -> None:
     foreign = tmp_path / "theirs.ts"
     module = torch.jit.script(torch.nn.Linear(3, 6))

@@ -263,7 +263,7 @@ def test_texts_of_records_are_shown_and_never_obeyed(browser: Browser, page: Pag
     assert browser("return document.title") == "2 models · deploybench"
     assert browser("return [window.hacked ?? null, document.querySelectorAll('img, #b').length]") == [None, 0]
     assert browser("return document.querySelector('.bar select').selectedOptions[0].textContent") == HOSTILE
-    assert browser("return document.querySelector('.warnings li').textContent") == HOSTILE
+    assert browser("return document.querySelector('.warnings li').textContent").startswith(HOSTILE.strip())
     assert browser("return document.querySelector('#entries td.none').textContent").startswith(
         "runtime: </script></style><b id=b>"
     )

@@ -51,6 +51,8 @@ def mend(place: Path, source: Path) -> None:
     text = place.read_text(encoding="utf-8")
     if here == Path("index.md"):
         text += contents(text)
+    if here == Path("results/README.md"):
+        text += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
     text = re.sub(
         r"^#.*", lambda found: LINK.sub(r"\1", found[0]), text, flags=re.MULTILINE
     )  # Sphinx stops at a file there

@@ -176,7 +176,7 @@ def _accuracy(runs: list[record.Record]) -> str:
     """How far its answers lie from eager's at full precision; the share of right answers needs photos with labels."""
     if panel.parts(runs[0]["runner"])[2] == "fp32":
         return "as eager's"
-    return f"cosine {min(run['parity']['cosine'] for run in runs):.4f}"
+    return f"cosine {min(run['parity']['cosine'] for run in runs):.5f}"
 
 
 def _text(model: Model, device: str, answers: list[Answer], how: dict[str, list[str]], left_out: dict[str, str]) -> str:

@@ -43,8 +43,8 @@ PROSE = """\
 
 TorchScript is deprecated since torch 2.11. `deploybench migrate MODEL` says what changes for a model whose program in C++
 goes over to an AOTInductor package, and `deploybench migrate FILE.ts` takes the weights of a TorchScript file. This page
-is of `deploybench migrate all --update`: fp32, batch 1, random weights, both ways side by side; where two numbers stand, the
-first is TorchScript's (`script`) and the second AOTInductor's (`aoti`).
+is written by `deploybench migrate all --update`, which may be given some models at a time: fp32, batch 1, random weights, both
+ways side by side; where two numbers stand, the first is TorchScript's (`script`) and the second AOTInductor's (`aoti`).
 
 {said}
 
@@ -137,7 +137,9 @@ def _try(model: Model, flags: list[str], args: argparse.Namespace) -> Row:
         row |= {f"{side}_{figure}": _figure(figure, runs) for figure in FIGURES}
     ratio = stats.between(measured[FROM], measured[TO]) if len(measured) == 2 else None
     row |= {"times_faster": ratio and ratio.value, "low": ratio and ratio.low, "high": ratio and ratio.high}
-    command = shlex.join(["deploybench", "generate", *making, "--routes", routes.runner(TO).route.name])
+    usual = ["--weights", "auto"], ["--artifacts", str(paths.ARTIFACTS)]
+    said = [part for at in range(0, len(making), 2) if making[at : at + 2] not in usual for part in making[at : at + 2]]
+    command = shlex.join(["deploybench", "generate", *said, "--routes", routes.runner(TO).route.name])
     about = {"results": shown(path), "artifact": _file(looking, TO), "needs": _needs(looking), "command": command}
     return row | about
 
