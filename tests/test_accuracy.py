@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,14 @@ def test_accuracy_joins_the_times(tmp_path: Path, here: Run) -> None:
     eager = next(line for line in lines if line.startswith("python/eager"))
     assert "77.8" in eager.split()
     assert "accuracy: of 10 photos, " in done.stdout
+    beside = ("--accuracy", tmp_path / "x.evaluation.json", "--format", "csv")
+    rows = list(csv.DictReader(here("report", tmp_path / "times.json", *beside).stdout.splitlines()))
+    assert next(float(row["top1"]) for row in rows if row["runner"] == "python/eager") == pytest.approx(7 / 9)
+    page = tmp_path / "page.html"
+    assert here("report", tmp_path / "times.json", *beside[:2], "--out", page).returncode == 0
+    assert "Latency and accuracy" in page.read_text(encoding="utf-8")
+    assert here("report", tmp_path / "times.json", "--out", page).returncode == 0
+    assert "Latency and accuracy" not in page.read_text(encoding="utf-8")
     one_line_error(
         here("report", tmp_path / "times.json", "--accuracy", tmp_path / "times.json"), 1, "not an evaluation"
     )

@@ -113,10 +113,10 @@ def _unsure(share: Share) -> str:
 
 
 def joined(path: Path, timed: dict[str, Any]) -> dict[str, Any]:
-    """What the evaluation in `path` adds to `timed`, the results of bench: `cells`, a value for each of COLUMNS by model and
-    runner, and `notes`, lines below the tables."""
+    """What the evaluation in `path` adds to `timed`, the results of bench: `cells`, a text for each of COLUMNS by model and
+    runner, `values`, the same as shares of 1, and `notes`, lines below the tables."""
     results = evaluation.load(path)
-    cells = {}
+    cells, values = {}, {}
     notes = [LEGEND, f"accuracy: of {len(results['photos'])} photos, {shown(path)}"]
     there = list(dict.fromkeys(run["model"] for run in timed["runs"]))
     if lacking := [model for model in there if model not in results["models"]]:
@@ -134,5 +134,6 @@ def joined(path: Path, timed: dict[str, Any]) -> dict[str, Any]:
             if one.top1:
                 decimals = places(one.photos)
                 change = f"{_signed(one.difference, decimals)}{_unsure(one.difference)}" if one.difference else "-"
+                values[model, runner] = {"top1": one.top1.value, "top1_change": one.difference and one.difference.value}
                 cells[model, runner] = {"top-1": f"{100 * one.top1.value:.{decimals}f}", "change": change}
-    return {"cells": cells, "notes": notes}
+    return {"cells": cells, "values": values, "notes": notes}

@@ -65,6 +65,7 @@ TIPS = {
     "artifact": ("file, MB", ".3~r"),
     "peak_rss": ("peak RSS, MB", ".3~r"),
     "disagreement": ("largest difference of logits", ".2~e"),
+    "top1": ("top-1, %", ".4~r"),
     "batch_size": ("images a call", ""),
     "instances": ("instances", ""),
 }

@@ -43,6 +43,10 @@ PRICES: tuple[tuple[str, str, str, str, dict[str, Any], str], ...] = (
         "Outputs against eager's at fp32: to the left agrees more, below is faster. What agrees to the last bit has no place here.",
     ),
     (
+        "accuracy", "Latency and accuracy", "top1", "top-1, %", {"zero": False},
+        "Of the photos that evaluate saw: to the right is right more often, below is faster.",
+    ),
+    (
         "size", "Latency and size of the file", "artifact", "artifact, MB", {"zero": True},
         "Below and to the left is better: the file is what is shipped.",
     ),

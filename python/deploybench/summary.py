@@ -47,6 +47,8 @@ COLUMNS = (
     Column("artifact_bytes", "file", "MB", 1e-6),
     Column("cosine", "cosine", "", 1.0, 5),
     Column("max_logit_difference", "logits off by", "", 1.0, 2),
+    Column("top1", "top-1", "%", 100, 4),
+    Column("top1_change", "change of top-1", "points", 100, 2),
     Column("calls", "calls"),
     Column("rounds", "rounds"),
 )
@@ -192,6 +194,7 @@ def _entry(results: dict[str, Any], model: str, runner: str, runs: list[record.R
     if entry["trouble"]:
         return {**entry, "refused": bool(runs) and unsupported(runs)}
     entry |= numbers(runs)
+    entry |= results.get("accuracy", {}).get("values", {}).get((model, runner.partition("#")[0]), {})
     if arriving(results):
         return entry | _latencies(runs, config.get("latency_bound"))
     base = against(runner)
