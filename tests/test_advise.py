@@ -132,6 +132,8 @@ def test_a_model_is_advised_and_the_commands_work(tmp_path: Path) -> None:
         (("resnet50", "--budget", "2 m"), 2, ("--budget", "2 m")),
         (("resnet50", "--max-p99", "0"), 2, ("--max-p99",)),
         (("resnet50", "--max-size", "-1"), 2, ("--max-size",)),
+        (("resnet50", "--max-accuracy-drop", "0.5"), 2, ("--data FOLDER",)),
+        (("resnet50", "--data", "no/such"), 1, ("no/such",)),
         (("resnet50", "--require", "rust"), 2, ("rust", "cpp")),
         (("no_such:factory", "--budget", "10s"), 1, ("no_such",)),
     ],
@@ -159,6 +161,16 @@ def test_limits_that_nothing_keeps_say_what_could_be_had() -> None:
         advise.fitting({}, args, {"cpp/a": "no disk"})
     args.max_p99 = None
     assert advise.fitting(measured, args, {}) == ["cpp/a"]
+
+
+def test_what_loses_too_much_is_left_out() -> None:
+    """By hand: 0.4 points of 0.5 allowed stay, 0.6 go; fp32 has no change."""
+    measured: selection.Runs = {"cpp/a": [], "cpp/a/bf16": [], "cpp/b/bf16": []}
+    left_out: dict[str, str] = {}
+    changes = {"cpp/a/bf16": -0.004, "cpp/b/bf16": -0.006}
+    assert list(advise.accurate(measured, changes, 0.005, left_out)) == ["cpp/a", "cpp/a/bf16"]
+    assert left_out == {"cpp/b/bf16": "top-1 falls by 0.60 points"}
+    assert list(advise.accurate(measured, changes, None, left_out)) == list(measured)
 
 
 def test_what_is_shipped_is_counted() -> None:

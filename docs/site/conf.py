@@ -20,3 +20,4 @@ pygments_dark_style = "github-dark"
 suppress_warnings = ["myst.header"]  # a page of results may begin at any level
 smartquotes = False  # --flag is no dash
 nitpicky = True
+highlight_language = "text"  # a block without a language is output

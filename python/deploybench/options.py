@@ -93,6 +93,15 @@ def some_seconds(text: str) -> float:
     return value
 
 
+def percent(text: str) -> float:
+    """argparse type: `5%` or `5` as 0.05; above 0, at most 1000 %."""
+    number = text.removesuffix("%")
+    value = float(number) / 100 if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", number) else 0.0
+    if not 0 < value <= 10:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a percentage above 0 and up to 1000, such as 5%")
+    return value
+
+
 def side(text: str) -> int:
     """Height and width of an image in pixels."""
     from deploybench.images import MAX_SIDE_PIXELS

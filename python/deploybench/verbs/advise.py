@@ -6,17 +6,33 @@ Imports no torch; what it measures it leaves as results files, which `report` sh
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
+import subprocess
+import sys
 import tempfile
 import textwrap
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import tabulate
 
-from deploybench import artifact, deployment, models, options, panel, paths, record, routes, search, selection, terminal
+from deploybench import (
+    artifact,
+    deployment,
+    library_paths,
+    models,
+    options,
+    panel,
+    paths,
+    record,
+    routes,
+    search,
+    selection,
+    terminal,
+)
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -52,6 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--require", choices=["cpp"], help="cpp: leave out what runs in Python only")
     group.add_argument("--max-p99", type=options.some_seconds, metavar="S", help="99 of 100 calls take at most so long")
     group.add_argument("--max-size", type=options.positive, metavar="MB", help="of the artifact, in 10^6 bytes")
+    group.add_argument(
+        "--max-accuracy-drop", type=options.percent, metavar="POINTS",
+        help="of top-1 on the photos of --data, against eager at fp32, such as 0.5",
+    )  # fmt: skip
+    group = parser.add_argument_group("what reduced precision costs")
+    group.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="labelled photos, as `evaluate` takes them; not within the budget"
+    )
+    group.add_argument("--limit", type=options.positive, metavar="N", help="at most so many of them")
     group = parser.add_argument_group("results")
     group.add_argument("--results", type=Path, default=paths.RESULTS, metavar="FOLDER", help="default results/")
 
@@ -72,6 +97,10 @@ class Answer:
 def run(args: argparse.Namespace) -> int:
     """Prints the answers, what was left out, and the commands."""
     model = models.find(args.model)
+    if args.max_accuracy_drop and not args.data:
+        raise DeploybenchError("usage", "--max-accuracy-drop: is counted on labelled photos; add --data FOLDER")
+    if args.data and not args.data.is_dir():
+        raise DeploybenchError("input_missing", f"{shown(args.data)}: no such folder; --data FOLDER of labelled photos")
     device = options.resolve_device(args.device)
     precisions = tuple(one for one in routes.PRECISIONS if device == "cuda" or one != "fp16")
     names = search.candidates(device, precisions, args.require == "cpp")
@@ -88,7 +117,12 @@ def run(args: argparse.Namespace) -> int:
             near = selection.near(kept, search.SPREAD)
             second, many = looking.measure(near, 1.0, "--target", "throughput")
             files.append(second)
-    answers = _answers(model, args.artifacts, device, kept, many)
+    changes = _changes(args, model, [*making, "--results", str(args.results)], list(kept)) if args.data else {}
+    kept, many = (accurate(runs, changes, args.max_accuracy_drop, looking.tried) for runs in (kept, many))
+    answers = [
+        replace(one, accuracy=_accuracy(kept[one.runner], changes))
+        for one in _answers(model, args.artifacts, device, kept, many)
+    ]
     how = {one.runner: deployment.commands(one.runner, one.artifact, making) for one in answers}
     if args.json:
         said = [{**asdict(one), "commands": how[one.runner]} for one in answers]
@@ -130,6 +164,47 @@ def fitting(measured: selection.Runs, args: argparse.Namespace, left_out: dict[s
     )
 
 
+def _changes(args: argparse.Namespace, model: Model, making: list[str], names: list[str]) -> dict[str, float]:
+    """By runner of reduced precision: its top-1 less that of eager at fp32, as a share of 1. At fp32 parity leaves no room."""
+    reduced = [name for name in names if panel.parts(name)[2] != "fp32"]
+    if not reduced:
+        return {}
+    limit = ["--limit", str(args.limit)] if args.limit else []
+    command = [
+        sys.executable,
+        "-m",
+        "deploybench",
+        "evaluate",
+        "--data",
+        str(args.data),
+        "--runners",
+        ",".join(reduced),
+    ]
+    terminal.notice(f"evaluating {', '.join(reduced)}")
+    done = subprocess.run(
+        [*command, *making, *limit, "--json"], env=library_paths.python_environment(), stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        said = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
+        why = said.get("error", {}).get("message", f"ended with {done.returncode}")
+        raise DeploybenchError("runtime", f"evaluate: {why}")
+    found = json.loads(done.stdout)["models"][model.name]["runners"]
+    return {name: found[name]["difference"]["value"] for name in reduced if found[name]["difference"]}
+
+
+def accurate(
+    measured: selection.Runs, changes: dict[str, float], most: float | None, left_out: dict[str, str]
+) -> selection.Runs:
+    """Those that lose at most so much of top-1; of the others, why not, into `left_out`."""
+    lost = {name: -changes.get(name, 0.0) for name in measured}
+    left_out |= {
+        name: f"top-1 falls by {100 * drop:.2f} points"
+        for name, drop in lost.items()
+        if most is not None and drop > most
+    }
+    return {name: runs for name, runs in measured.items() if most is None or lost[name] <= most}
+
+
 def _answers(model: Model, folder: Path, device: str, single: selection.Runs, many: selection.Runs) -> list[Answer]:
     """The best of each kind."""
 
@@ -138,7 +213,7 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
         assert name is not None
         one = routes.runner(name)
         file = artifact.path_for(folder, model.name, one.route.kind.name, one.precision, device, one.route.kind.suffix)
-        return Answer(what, name, _settings(runs[name][0]), text(name), value(name), _accuracy(runs[name]), shown(file))
+        return Answer(what, name, _settings(runs[name][0]), text(name), value(name), "", shown(file))
 
     def latency(name: str) -> str:
         milliseconds = (1e3 * figure(single[name]) for figure in (selection.seconds, selection.p99_seconds))
@@ -172,10 +247,12 @@ def _settings(run: record.Record) -> str:
     return threads if run["instances"] == 1 else f"{run['instances']} x {threads}"
 
 
-def _accuracy(runs: list[record.Record]) -> str:
-    """How far its answers lie from eager's at full precision; the share of right answers needs photos with labels."""
+def _accuracy(runs: list[record.Record], changes: dict[str, float]) -> str:
+    """What it costs: in points of top-1 where photos with labels were given, else how far its logits lie from eager's."""
     if panel.parts(runs[0]["runner"])[2] == "fp32":
         return "as eager's"
+    if (change := changes.get(runs[0]["runner"])) is not None:
+        return f"top-1 {100 * change:+.2f}"
     return f"cosine {min(run['parity']['cosine'] for run in runs):.5f}"
 
 

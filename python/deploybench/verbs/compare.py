@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metric", choices=["time", "instructions"], default="time", help="what is compared (default time)")
     add(
         "--fail-above",
-        type=percent,
+        type=options.percent,
         metavar="PERCENT",
         help="end with 4 where a case became slower by more, such as 5%%; PASS means slower by no more (default 5%%)",
     )
@@ -66,15 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--format", choices=("text", "markdown"), default="text", help="markdown: for a pull request (default text)"
     )
-
-
-def percent(text: str) -> float:
-    """argparse type: `5%` or `5` as 0.05; above 0, at most 1000 %."""
-    number = text.removesuffix("%")
-    value = float(number) / 100 if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", number) else 0.0
-    if not 0 < value <= 10:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a percentage above 0 and up to 1000, such as 5%")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
