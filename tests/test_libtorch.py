@@ -5,7 +5,6 @@ All through the real program: a small archive on a local HTTP server with faults
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -25,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from deploybench import libtorch, libtorch_folder, paths, variants
+from deploybench import cli, libtorch, libtorch_folder, paths, variants
 from deploybench.errors import DeploybenchError
 
 VERSION = "9.8.7"
@@ -358,17 +357,27 @@ def test_full_disk_is_noticed_before_unpacking(
     out: Path, server: Server, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     an_old_one(out, files)
-    parser = argparse.ArgumentParser()
-    libtorch.add_arguments(parser)
-    flags = ["--source", "zip", "--variant", "cpu", "--version", VERSION, "--url", server.url, "--out", str(out)]
+    flags = [
+        "libtorch",
+        "--source",
+        "zip",
+        "--variant",
+        "cpu",
+        "--version",
+        VERSION,
+        "--url",
+        server.url,
+        "--out",
+        str(out),
+    ]
     usage = shutil.disk_usage(out)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DeploybenchError, match="not enough disk: unpacking needs 68 MB, 1 MB are free; free some"):
-        libtorch.run(parser.parse_args(flags))
+        libtorch.run(cli.parser().parse_args(flags))
     assert (out / "old").exists()
     assert left_beside(out) == [".libtorch.part", ".libtorch.part.json"]  # a full disk is no reason to download again
     monkeypatch.undo()
-    assert libtorch.run(parser.parse_args(flags)) == 0
+    assert libtorch.run(cli.parser().parse_args(flags)) == 0
     assert len(server.ranges) == 1
 
 
