@@ -141,10 +141,18 @@ def test_bad_weights(
     assert tree(tmp_path) == before
 
 
-def test_torchscript_is_no_weights_file(place: Place, here: Run, tmp_path: Path) -> None:
-    flags = ("--model", "sound_module:net", *place.make, "--weights", place.script, "--out", tmp_path)
-    one_line_error(here("generate", *flags), 1, str(place.script), "state_dict")
-    assert tree(tmp_path) == []
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_torchscript_of_another_model_is_no_weights_file(place: Place, here: Run, tmp_path: Path) -> None:
+    """Of the same model it is one: tests/test_migrate.py."""
+    foreign = tmp_path / "theirs.ts"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(3, 6)), str(foreign))
+    out = tmp_path / "out"
+    flags = ("--model", "sound_module:net", *place.make, "--weights", foreign, "--out", out)
+    one_line_error(here("generate", *flags), 1, "theirs.ts", "does not fit the model")
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(foreign.read_bytes()[:-200])
+    one_line_error(here("generate", *flags, "--weights", damaged), 1, "damaged.ts", "state_dict")
+    assert tree(out) == []
 
 
 def test_pretrained_weights(here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

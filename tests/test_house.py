@@ -149,7 +149,7 @@ def test_the_documents_name_only_flags_that_there_are() -> None:
     typed = re.compile(rf"(?:deploybench|nox -s) (?:py_)?({'|'.join(flags)}) ([^`\n]*)")
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
         for verb, line in typed.findall(page.read_text(encoding="utf-8")):
-            for flag in re.findall(r"--[a-z][a-z-]*", line.partition("#")[0]):
+            for flag in re.findall(r"--[a-z][a-z0-9-]*", line.partition("#")[0]):
                 assert flag in flags[verb], f"{page.name}: {verb} {flag}"
 
 
