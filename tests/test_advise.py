@@ -170,6 +170,9 @@ def test_what_loses_too_much_is_left_out() -> None:
     changes = {"cpp/a/bf16": -0.004, "cpp/b/bf16": -0.006}
     assert list(advise.accurate(measured, changes, 0.005, left_out)) == ["cpp/a", "cpp/a/bf16"]
     assert left_out == {"cpp/b/bf16": "top-1 falls by 0.60 points"}
+    del changes["cpp/a/bf16"]
+    assert list(advise.accurate(measured, changes, 0.005, left_out)) == ["cpp/a"]
+    assert left_out["cpp/a/bf16"] == "top-1 could not be counted"
     assert list(advise.accurate(measured, changes, None, left_out)) == list(measured)
 
 

@@ -119,6 +119,11 @@ def run(args: argparse.Namespace) -> int:
             files.append(second)
     changes = _changes(args, model, [*making, "--results", str(args.results)], list(kept)) if args.data else {}
     kept, many = (accurate(runs, changes, args.max_accuracy_drop, looking.tried) for runs in (kept, many))
+    if not kept:
+        what = "; ".join(f"{name}: {why}" for name, why in looking.tried.items() if why.startswith("top-1"))
+        raise DeploybenchError(
+            "unsupported", f"{args.model}: nothing keeps to --max-accuracy-drop ({what}); allow more"
+        )
     answers = [
         replace(one, accuracy=_accuracy(kept[one.runner], changes))
         for one in _answers(model, args.artifacts, device, kept, many)
@@ -195,14 +200,17 @@ def _changes(args: argparse.Namespace, model: Model, making: list[str], names: l
 def accurate(
     measured: selection.Runs, changes: dict[str, float], most: float | None, left_out: dict[str, str]
 ) -> selection.Runs:
-    """Those that lose at most so much of top-1; of the others, why not, into `left_out`."""
-    lost = {name: -changes.get(name, 0.0) for name in measured}
-    left_out |= {
-        name: f"top-1 falls by {100 * drop:.2f} points"
-        for name, drop in lost.items()
-        if most is not None and drop > most
-    }
-    return {name: runs for name, runs in measured.items() if most is None or lost[name] <= most}
+    """Those that lose at most so much of top-1; of the others, why not, into `left_out`. What was not counted may have lost
+    anything, save at fp32, where parity leaves no room."""
+    if most is None:
+        return measured
+    lost = {name: -changes[name] if name in changes else math.inf for name in measured}
+    lost |= {name: 0.0 for name in measured if panel.parts(name)[2] == "fp32"}
+    for name, drop in lost.items():
+        if drop > most:
+            counted = f"falls by {100 * drop:.2f} points" if drop < math.inf else "could not be counted"
+            left_out[name] = f"top-1 {counted}"
+    return {name: runs for name, runs in measured.items() if lost[name] <= most}
 
 
 def _answers(model: Model, folder: Path, device: str, single: selection.Runs, many: selection.Runs) -> list[Answer]:
