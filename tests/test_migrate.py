@@ -10,7 +10,7 @@ import pytest
 import torch
 from bad_input import Place
 from conftest import one_line_error, python
-from deploybench import artifact, paths
+from deploybench import artifact, models, paths, weights
 from deploybench.verbs import migrate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -32,6 +32,18 @@ def test_a_torchscript_file_goes_over_with_its_weights(place: Place, tmp_path: P
     image = torch.zeros(1, 3, 16, 16)
     made = torch.jit.load(str(next((tmp_path / "art").glob("*.script-*.ts"))))
     torch.testing.assert_close(made(image), torch.jit.load(str(place.script))(image))
+
+
+def test_the_weights_of_a_module_that_was_finished(tmp_path: Path) -> None:
+    """GoogLeNet is wrapped, to give one tensor, before it is scripted: its file's names are those of the wrapping."""
+    model = models.find("googlenet")
+    module, _ = weights.build(model, weights.Source("random", "seed 0"), 224)
+    file = tmp_path / "googlenet.ts"
+    torch.jit.save(torch.jit.script(module), str(file))
+    again, _ = weights.build(model, weights.resolve(str(file), model), 224)
+    assert again.state_dict().keys() == module.state_dict().keys()
+    for name, value in again.state_dict().items():
+        torch.testing.assert_close(value, module.state_dict()[name])
 
 
 def test_a_foreign_file_needs_its_model(place: Place, tmp_path: Path) -> None:
