@@ -7,11 +7,15 @@ import csv
 import io
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ import pytest
 from conftest import PHOTOS, Artifact, native, one_line_error, python
 from deploybench import library_paths, paths
 from photos import scene
+from PIL import Image
 
 needs_photos = pytest.mark.usefixtures("photo_libraries")
 
@@ -68,6 +73,49 @@ def test_a_folder_in_json(artifact: Artifact, folder: Path) -> None:
     assert [("error" in line) for line in theirs] == [False, False, False, True, True]
     for mine, other in zip(ours, theirs, strict=True):
         alike(mine, other)
+
+
+def address_space(process: subprocess.Popen[bytes]) -> int:
+    """Bytes, at most, until it ended."""
+    most = 0
+    while process.poll() is None:
+        found = re.search(r"VmPeak:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8"))
+        most = int(found[1]) * 1024 if found else most
+        time.sleep(0.005)
+    assert process.returncode == 0
+    return most
+
+
+@needs_photos
+@pytest.mark.parametrize("language", ["python", "cpp"])
+def test_a_photo_that_memory_does_not_suffice_for(language: str, artifact: Artifact, tmp_path: Path) -> None:
+    """It is that photo's error, and the others are classified."""
+    file, photo = artifact("squeezenet1_1"), PHOTOS[0]
+    large = [tmp_path / "large.png", tmp_path / "large.jpg"]
+    for path in large:  # 500 MB as 8-bit RGB
+        Image.new("L", (13_000, 13_000)).save(path)
+    if language == "cpp":
+        command, environment = [paths.CPP_BIN / "infer", file], library_paths.cpp_environment()
+    else:
+        command = [sys.executable, "-m", "deploybench", "infer", "--artifact", file]
+        environment = {**library_paths.python_environment(), "PYTHONPATH": str(paths.ROOT / "python")}
+    command = [*command, "--instances", "1", "--threads", "1"]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    limit = address_space(subprocess.Popen([*command, photo, photo], env=environment, **silent)) + 300_000_000
+    limited = partial(resource.setrlimit, resource.RLIMIT_AS, (limit, limit))
+    done = subprocess.run(
+        [*command, large[0], photo, large[1], "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+    )
+    assert done.returncode == 1, done.stderr
+    first, second, third = objects(done.stdout)
+    for line, path in ((first, large[0]), (third, large[1])):
+        assert line["error"]["code"] == "out_of_memory", line
+        assert line["error"]["message"] == f"{path}: not enough memory for its pixels; give a smaller photo"
+    assert len(second["predictions"]) == 5
 
 
 @needs_photos

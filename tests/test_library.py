@@ -75,16 +75,30 @@ def test_the_documents_show_the_program_that_is_tested() -> None:
 CHECKS = """
 #include <deploybench/classifier.hpp>
 
+#include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
-#include <set>
+#include <limits>
+#include <new>
 #include <string>
 #include <thread>
 
 using deploybench::Classifier;
 using deploybench::Code;
+
+// Memory runs out where as much as this is asked for at once; the library's calls come here, too.
+constexpr auto endless = std::numeric_limits<std::size_t>::max();
+std::atomic<std::size_t> too_much = endless;
+void* operator new(std::size_t size) {
+  if (size >= too_much) throw std::bad_alloc();
+  if (void* const memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 int failures = 0;
 void check(bool holds, const char* what) {
@@ -138,6 +152,17 @@ int main(int, char** argv) {
   fails(Code::usage, [&] { Classifier(artifact, {.batch_size = 0}); }, "batch_size");
   fails(Code::usage, [&] { Classifier(artifact, {.route = "rocket"}); }, "route");
   fails(Code::labels_invalid, [&] { Classifier(artifact, {.labels = photo}); }, "labels");
+
+  const std::span<const float> seven(images);
+  too_much = one * sizeof(float);
+  fails(Code::out_of_memory, [&] { (void)classifier.classify(photo); }, "memory for a photo");
+  fails(Code::out_of_memory, [&] { (void)classifier.classify(bytes); }, "memory for a photo's bytes");
+  fails(Code::out_of_memory, [&] { (void)classifier.classify(seven); }, "memory for an image");
+  fails(Code::out_of_memory, [&] { Classifier{artifact}; }, "memory to warm up");
+  too_much = 2 * one * sizeof(float);
+  fails(Code::out_of_memory, [&] { (void)classifier.classify(seven); }, "memory for a batch, on an instance's thread");
+  too_much = endless;
+  check(classifier.classify(photo)[0].index == expected[0].index, "after memory ran out");
 
   // Many threads on one classifier, and a classifier that is moved and ends while answers are open.
   std::vector<std::thread> threads;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <new>
+#include <system_error>
 #include <utility>
 
 #include "deploybench/artifact.hpp"
@@ -15,6 +18,23 @@ namespace deploybench {
 namespace {
 
 constexpr std::size_t most_instances = 1024;
+
+// Also what runs out below it, memory or the system's threads, becomes an Error, as the header promises.
+template <typename Work>
+auto guarded(const std::string& subject, const Work& work) {
+  try {
+    return work();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::out_of_memory, subject, "not enough memory for this model and batch",
+                "use smaller or fewer images at a time, or fewer instances");
+  } catch (const std::system_error& error) {
+    throw Error(Code::runtime, subject, error.what(), "use fewer instances or threads");
+  } catch (const std::exception& error) {
+    throw Error(Code::runtime, subject, error.what(), "please report it");
+  }
+}
 
 std::size_t checked(const char* name, std::size_t value, std::size_t least, std::size_t most) {
   if (value >= least && value <= most) return value;
@@ -124,7 +144,7 @@ struct Classifier::State {
 };
 
 Classifier::Classifier(const std::string& artifact, const ClassifierOptions& options)
-    : state_(std::make_unique<State>(artifact, options)) {}
+    : state_(guarded(artifact, [&] { return std::make_unique<State>(artifact, options); })) {}
 Classifier::Classifier(Classifier&&) noexcept = default;
 Classifier::~Classifier() {
   if (!state_) return;  // moved from
@@ -140,19 +160,23 @@ std::future<Predictions> Classifier::submit(std::vector<float> image) {
                     std::to_string(image.size()),
                 "see info()");
   }
-  // std::function wants what it holds to be copyable.
-  const auto promise = std::make_shared<std::promise<Predictions>>();
-  std::future<Predictions> answer = promise->get_future();
-  state.pool->submit(std::make_shared<const std::vector<float>>(std::move(image)),
-                     [&state, promise](std::span<const float> logits, const std::exception_ptr& problem) {
-                       try {
-                         if (problem) std::rethrow_exception(problem);
-                         promise->set_value(state.predictions(logits));
-                       } catch (...) {
-                         promise->set_exception(std::current_exception());
-                       }
-                     });
-  return answer;
+  return guarded(state.path, [&] {
+    // std::function wants what it holds to be copyable.
+    const auto promise = std::make_shared<std::promise<Predictions>>();
+    std::future<Predictions> answer = promise->get_future();
+    state.pool->submit(std::make_shared<const std::vector<float>>(std::move(image)),
+                       [&state, promise](std::span<const float> logits, const std::exception_ptr& problem) {
+                         try {
+                           promise->set_value(guarded(state.path, [&] {
+                             if (problem) std::rethrow_exception(problem);
+                             return state.predictions(logits);
+                           }));
+                         } catch (...) {
+                           promise->set_exception(std::current_exception());
+                         }
+                       });
+    return answer;
+  });
 }
 
 std::vector<Predictions> Classifier::classify(std::span<const float> images) {
@@ -162,12 +186,14 @@ std::vector<Predictions> Classifier::classify(std::span<const float> images) {
                 std::to_string(images.size()) + " values are no number of images of " + std::to_string(one),
                 "see info()");
   }
-  std::vector<std::future<Predictions>> answers;
-  for (std::size_t at = 0; at < images.size(); at += one) {
-    const std::span<const float> image = images.subspan(at, one);
-    answers.push_back(submit({image.begin(), image.end()}));
-  }
-  return all_of(answers);
+  return guarded(state_->path, [&] {
+    std::vector<std::future<Predictions>> answers;
+    for (std::size_t at = 0; at < images.size(); at += one) {
+      const std::span<const float> image = images.subspan(at, one);
+      answers.push_back(submit({image.begin(), image.end()}));
+    }
+    return all_of(answers);
+  });
 }
 
 Predictions Classifier::classify(const std::string& photo) { return submit(prepare(photo)).get(); }
@@ -182,11 +208,12 @@ std::vector<Predictions> Classifier::classify(std::span<const std::string> photo
 }
 
 std::vector<float> Classifier::prepare(const std::string& photo) const {
-  return preprocess(read_photo(photo), photo, state_->metadata(), state_->path);
+  return guarded(photo, [&] { return preprocess(read_photo(photo), photo, state_->metadata(), state_->path); });
 }
 
 std::vector<float> Classifier::prepare(std::span<const std::uint8_t> photo) const {
-  return preprocess(decode_photo(photo, "photo"), "photo", state_->metadata(), state_->path);
+  return guarded("photo",
+                 [&] { return preprocess(decode_photo(photo, "photo"), "photo", state_->metadata(), state_->path); });
 }
 
 const ClassifierInfo& Classifier::info() const noexcept { return state_->info; }

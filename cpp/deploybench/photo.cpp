@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -86,6 +87,8 @@ Photo decode_photo(std::span<const std::uint8_t> bytes, const std::string& name)
     if (starts_with(bytes, png_start)) return decode_png(bytes);
   } catch (const CodecError& error) {
     throw Error(Code::input_invalid, name, error.what(), error.remedy().empty() ? remedy : error.remedy());
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::out_of_memory, name, "not enough memory for its pixels", "give a smaller photo");
   }
   throw Error(Code::input_invalid, name, "is no JPEG and no PNG, the photos that the C++ program reads",
               "give another, or make a tensor file: `deploybench preprocess PHOTO`");

@@ -17,7 +17,7 @@ struct Photo {
 
 // Reads the file and decodes it by what it holds, not by its name. Throws Error: input_missing; input_invalid for what
 // is no JPEG or PNG, truncated, damaged, or of more than 178,956,970 pixels (Pillow's limit); input_invalid, too, with
-// the package to install, for a format that this program was built without.
+// the package to install, for a format that this program was built without; out_of_memory.
 Photo read_photo(const std::string& path);
 
 // The same from memory; `name` is for errors.

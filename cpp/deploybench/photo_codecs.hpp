@@ -27,7 +27,7 @@ class CodecError : public std::runtime_error {
   std::string remedy_;
 };
 
-// Both give upright RGB and throw CodecError.
+// Both give upright RGB and throw CodecError, or std::bad_alloc.
 Photo decode_jpeg(std::span<const std::uint8_t> bytes);
 Photo decode_png(std::span<const std::uint8_t> bytes);
 

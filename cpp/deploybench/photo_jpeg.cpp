@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <string_view>
 
 #include <jpeglib.h>
@@ -110,6 +111,8 @@ bool decode(jpeg_decompress_struct& info, Handler& handler, std::span<const std:
 Photo decode_jpeg(std::span<const std::uint8_t> bytes) {
   Handler handler;
   jpeg_decompress_struct info{};
+  const std::unique_ptr<jpeg_decompress_struct, void (*)(jpeg_decompress_struct*)> owner(
+      &info, [](jpeg_decompress_struct* begun) { jpeg_destroy_decompress(begun); });
   info.err = jpeg_std_error(&handler.manager);
   info.err->error_exit = fail;
   info.err->emit_message = note;
@@ -117,9 +120,10 @@ Photo decode_jpeg(std::span<const std::uint8_t> bytes) {
   Photo photo;
   std::vector<std::uint8_t> line;
   int orientation = 1;
-  const bool whole = decode(info, handler, bytes, photo, line, orientation);
-  jpeg_destroy_decompress(&info);
-  if (!whole) throw CodecError("is truncated or damaged (" + std::string(handler.text.data()) + ")");
+  if (!decode(info, handler, bytes, photo, line, orientation)) {
+    if (handler.manager.msg_code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
+    throw CodecError("is truncated or damaged (" + std::string(handler.text.data()) + ")");
+  }
   return upright(std::move(photo), orientation);
 }
 

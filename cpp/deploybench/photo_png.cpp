@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <csetjmp>
 #include <cstring>
+#include <new>
 
 namespace deploybench {
 namespace {
@@ -14,6 +15,18 @@ namespace {
 struct Source {
   std::span<const std::uint8_t> rest;
   std::string problem;
+};
+
+struct Reader {
+  png_structp png = nullptr;
+  png_infop info = nullptr;
+
+  explicit Reader(Source& source);
+  Reader(const Reader&) = delete;
+  Reader(Reader&&) = delete;
+  Reader& operator=(const Reader&) = delete;
+  Reader& operator=(Reader&&) = delete;
+  ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
 };
 
 void read_some(png_structp png, png_bytep to, std::size_t count) {
@@ -29,6 +42,10 @@ void fail(png_structp png, png_const_charp message) {
 }
 
 void ignore(png_structp /*png*/, png_const_charp /*message*/) {}
+
+Reader::Reader(Source& source) : png(png_create_read_struct(PNG_LIBPNG_VER_STRING, &source, fail, ignore)) {
+  if (png != nullptr) info = png_create_info_struct(png);
+}
 
 // Everything to three bytes a pixel: palettes and few bits widened, gray repeated, the low byte and alpha dropped.
 void ask_for_rgb(png_structp png, png_infop info) {
@@ -78,17 +95,14 @@ Photo decode_png(std::span<const std::uint8_t> bytes) {
   Photo photo;
   std::vector<png_bytep> rows;
   int orientation = 1;
-  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &source, fail, ignore);
-  png_infop info = png == nullptr ? nullptr : png_create_info_struct(png);
-  if (info == nullptr) {
-    png_destroy_read_struct(&png, nullptr, nullptr);
-    throw CodecError("cannot be read: out of memory");
+  const Reader reader(source);
+  if (reader.info == nullptr) throw std::bad_alloc();
+  png_set_read_fn(reader.png, &source, read_some);
+  png_set_user_limits(reader.png, 0x7FFFFFFF, 0x7FFFFFFF);
+  if (!decode(reader.png, reader.info, photo, rows, orientation)) {
+    if (source.problem == "Out of memory") throw std::bad_alloc();  // libpng has no code for it
+    throw CodecError("is truncated or damaged (" + source.problem + ")");
   }
-  png_set_read_fn(png, &source, read_some);
-  png_set_user_limits(png, 0x7FFFFFFF, 0x7FFFFFFF);
-  const bool whole = decode(png, info, photo, rows, orientation);
-  png_destroy_read_struct(&png, &info, nullptr);
-  if (!whole) throw CodecError("is truncated or damaged (" + source.problem + ")");
   return upright(std::move(photo), orientation);
 }
 

@@ -115,15 +115,22 @@ void read_photos(std::span<const std::string> photos, const Submit& submit, Ring
   }
 }
 
+bool is_of_one_photo(Code code) {
+  return code == Code::input_missing || code == Code::input_invalid || code == Code::out_of_memory;
+}
+
 // The answer, or what is wrong with this photo; what is wrong with the model would be so with every other.
 Answer answer_of(const std::string& photo, Slot slot) {
   Answer answer;
   answer.input = photo;
-  try {
-    if (slot.problem) std::rethrow_exception(slot.problem);
+  if (!slot.problem) {
     answer.predictions = slot.answer.get();
+    return answer;
+  }
+  try {
+    std::rethrow_exception(slot.problem);
   } catch (const Error& error) {
-    if (error.code() != Code::input_missing && error.code() != Code::input_invalid) throw;
+    if (!is_of_one_photo(error.code())) throw;
     answer.problem = error;
   }
   return answer;

@@ -138,7 +138,7 @@ def _channels(source: str, name: str, value: object, low: float) -> tuple[float,
 def open_image(path: Path) -> Image.Image:
     """The photo as an upright RGB Pillow image, 8 bits a channel; of an animation the first frame.
 
-    Raises DeploybenchError input_missing or input_invalid.
+    Raises DeploybenchError input_missing, input_invalid, or out_of_memory.
     """
     try:
         size = path.stat().st_size
@@ -158,6 +158,10 @@ def open_image(path: Path) -> Image.Image:
         raise _invalid(path, f"is larger than {limit} pixels, maybe a decompression bomb") from None
     except UnidentifiedImageError:
         raise _invalid(path, "is not an image that Pillow can read") from None
+    except MemoryError:
+        raise DeploybenchError(
+            "out_of_memory", f"{path}: not enough memory for its pixels; give a smaller photo"
+        ) from None
     except DAMAGED as error:
         raise _invalid(path, f"is truncated or damaged ({error})") from error
 

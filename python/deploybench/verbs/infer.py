@@ -171,7 +171,7 @@ def _classified(
         try:
             read[at] = image()
         except DeploybenchError as problem:
-            if problem.code not in ("input_missing", "input_invalid"):
+            if problem.code not in ("input_missing", "input_invalid", "out_of_memory"):
                 raise  # what is wrong with the model is wrong for every photo
             problems[at] = problem
     found = dict(zip(read, _logits(path, metadata, forward, list(read.values())), strict=True)) if read else {}
