@@ -73,6 +73,16 @@ def test_bad_packages(
     refused(programs[program], (tmp_path,), 1, (str(bad), *words), "--artifact", bad, *ONE)
 
 
+@pytest.mark.parametrize("program", [WORKER, BENCH])
+def test_a_package_without_a_folder_to_be_unpacked_into(
+    program: str, made: Callable[[str], Path], programs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is sound, so nobody is told to make it again."""
+    file = made("aoti")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    refused(programs[program], (tmp_path,), 1, (str(file), "unpacked", "set TMPDIR to a folder"), "--artifact", file, *ONE)
+
+
 ONNX: list[tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = [
     ("cut in half", lambda good: good.read_bytes()[: good.stat().st_size // 2], ("truncated", "generate --models")),
     ("random bytes", lambda good: b"\xff" * 20_000, ("generate --models",)),

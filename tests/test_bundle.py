@@ -155,6 +155,7 @@ def test_compiled_code_needs_a_folder_to_write_to(package: Root) -> None:
     done = infer_inside(package)
     assert done.returncode == 1
     assert "temporary directory" in done.stderr
+    assert "set TMPDIR to a folder" in done.stderr
     (package.folder / "scratch").mkdir(exist_ok=True)
     (package.folder / "scratch").chmod(0o1777)
     done = infer_inside(package, TMPDIR="/scratch")

@@ -31,11 +31,16 @@ namespace deploybench {
 namespace {
 
 constexpr const char* generate_command = "make it with `deploybench generate --models MODEL`";
+constexpr const char* unpacking_remedy =
+    "set TMPDIR to a folder that can be written to, has room for it, and is not mounted noexec";
 constexpr const char* metadata_record = "extra/deploybench.json";
 
 [[noreturn]] void rethrow(const std::string& path, Code code, const std::string& message) {
   if (is_memory_shortage(message)) {
     throw Error(Code::out_of_memory, path, "not enough memory for this model and batch", "use a smaller batch");
+  }
+  if (is_unpacking_problem(message)) {
+    throw Error(Code::runtime, path, "cannot be unpacked (" + essence(message) + ")", unpacking_remedy);
   }
   throw Error(code, path, essence(message), generate_command);
 }

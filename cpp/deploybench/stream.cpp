@@ -115,22 +115,16 @@ void read_photos(std::span<const std::string> photos, const Submit& submit, Ring
   }
 }
 
-bool is_of_one_photo(Code code) {
-  return code == Code::input_missing || code == Code::input_invalid || code == Code::out_of_memory;
-}
-
 // The answer, or what is wrong with this photo; what is wrong with the model would be so with every other.
 Answer answer_of(const std::string& photo, Slot slot) {
   Answer answer;
   answer.input = photo;
-  if (!slot.problem) {
-    answer.predictions = slot.answer.get();
-    return answer;
-  }
   try {
-    std::rethrow_exception(slot.problem);
+    if (slot.problem) std::rethrow_exception(slot.problem);
+    answer.predictions = slot.answer.get();
   } catch (const Error& error) {
-    if (!is_of_one_photo(error.code())) throw;
+    const bool too_large = slot.problem && error.code() == Code::out_of_memory;  // before the model had it
+    if (error.code() != Code::input_missing && error.code() != Code::input_invalid && !too_large) throw;
     answer.problem = error;
   }
   return answer;

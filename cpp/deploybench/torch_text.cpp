@@ -1,5 +1,7 @@
 #include "deploybench/torch_text.hpp"
 
+#include <algorithm>
+#include <array>
 #include <string_view>
 
 namespace deploybench {
@@ -25,6 +27,12 @@ std::string essence(const std::string& message) {
 bool is_memory_shortage(const std::string& message) {
   return message.find("can't allocate memory") != std::string::npos ||
          message.find("out of memory") != std::string::npos;
+}
+
+bool is_unpacking_problem(const std::string& message) {
+  constexpr std::array<const char*, 3> signs = {"generating temporary directory", "write callback failed",
+                                                "failed to map segment from shared object"};
+  return std::ranges::any_of(signs, [&](const char* sign) { return message.find(sign) != std::string::npos; });
 }
 
 std::string version_from_config(const std::string& config) {

@@ -13,6 +13,9 @@ std::string essence(const std::string& message);
 // is lost.
 bool is_memory_shortage(const std::string& message);
 
+// Whether a package was sound, but the folder it is unpacked into missing, full, or mounted without leave to run code.
+bool is_unpacking_problem(const std::string& message);
+
 // at::show_config()'s "..., CUDA_VERSION=13.0, ..., TORCH_VERSION=2.13.0, ..." as wheels are named: "2.13.0+cu130", or
 // "2.13.0+cpu" without CUDA. The headers' TORCH_VERSION would be that of the build, not of the library that was loaded.
 std::string version_from_config(const std::string& config);

@@ -1,6 +1,7 @@
 // Instances that call at the same time, with functions in the place of models. The thread sanitizer runs these too.
 #include "deploybench/crew.hpp"
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
@@ -15,19 +16,23 @@ using deploybench::CallTime;
 using deploybench::Crew;
 using namespace std::chrono_literals;
 
-Crew::Call sleeping(std::size_t instance) {
-  return [instance] {
-    std::this_thread::sleep_for(instance == 0 ? 4ms : 1ms);
-    return CallTime{.seconds = static_cast<double>(instance), .device_seconds = {}};
-  };
-}
-
+// The first instance is the slowest by far: its fifth call ends when each of the others has begun its sixth, and so has
+// its fifth counted.
 TEST(crew, nobody_stops_before_the_slowest_has_made_its_calls) {
-  Crew crew(3, sleeping);
+  std::array<std::atomic<int>, 3> begun{};
+  Crew crew(begun.size(), [&](std::size_t instance) -> Crew::Call {
+    return [&, instance] {
+      const bool last = ++begun.at(instance) == 5 && instance == 0;
+      while (last && (begun[1] < 6 || begun[2] < 6)) std::this_thread::yield();
+      return CallTime{.seconds = static_cast<double>(instance), .device_seconds = {}};
+    };
+  });
   for (int i = 0; i < 3; ++i) {
+    for (std::atomic<int>& count : begun) count = 0;
     const Crew::Turn turn = crew.turn(5);
-    CHECK(turn.calls.size() == 3 && turn.calls[0].size() == 5 && turn.calls[1].size() >= 5);
-    CHECK(turn.seconds >= 0.020);
+    CHECK(turn.calls.size() == 3 && turn.calls[0].size() == 5 && turn.calls[1].size() >= 6 &&
+          turn.calls[2].size() >= 6);
+    CHECK(turn.seconds > 0);
     for (std::size_t instance = 0; instance < 3; ++instance) {
       for (const CallTime& time : turn.calls[instance]) CHECK(time.seconds == static_cast<double>(instance));
     }
@@ -73,7 +78,7 @@ TEST(crew, a_call_that_throws_ends_the_turn) {
 }
 
 TEST(crew, its_turns_are_measured_together) {
-  Crew crew(2, sleeping);
+  Crew crew(2, [](std::size_t) { return [] { return CallTime{}; }; });
   int waited = 0;
   int warmed = 0;
   const auto result = deploybench::measure(

@@ -7,6 +7,7 @@ namespace {
 
 using deploybench::essence;
 using deploybench::is_memory_shortage;
+using deploybench::is_unpacking_problem;
 using deploybench::version_from_config;
 
 const char* const interpreter_error =
@@ -30,6 +31,13 @@ TEST(torch_text, allocators_of_both_devices) {
       "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"));
   CHECK(is_memory_shortage("CUDA out of memory. Tried to allocate 2.00 GiB."));
   CHECK(!is_memory_shortage(interpreter_error));
+}
+
+TEST(torch_text, folders_that_packages_cannot_be_unpacked_into) {
+  CHECK(is_unpacking_problem("Error generating temporary directory: No such file or directory"));
+  CHECK(is_unpacking_problem("Failed to extract zip file a.so to b.so, mz_zip error string: write callback failed"));
+  CHECK(is_unpacking_problem("Error in dlopen: /tmp/x.so: failed to map segment from shared object"));
+  CHECK(!is_unpacking_problem("Failed to extract zip file a.so to b.so, mz_zip error string: CRC-32 check failed"));
 }
 
 TEST(torch_text, the_build_is_named_as_wheels_are) {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from deploybench import record
 from deploybench.artifact import ENTRY, Metadata
 from deploybench.errors import DeploybenchError, first_line
+from deploybench.paths import shown
 from deploybench.routes import eager
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ PORTABLE_FLAGS = ["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"] 
 # With g++'s unique symbols the library of a package would stay in memory, weights included, after its model is gone. Inductor
 # has no option for flags of one's own but this one, whose text goes into the command line as it is.
 UNLOADABLE = "-fno-gnu-unique"
+# What LibTorch says of a sound package that it cannot unpack: no folder, no room, no leave to run code there.
+UNPACKING = ("generating temporary directory", "write callback failed", "failed to map segment from shared object")
+UNPACKING_REMEDY = "set TMPDIR to a folder that can be written to, has room for it, and is not mounted noexec"
 OPTIONS: dict[str, Any] = {"freezing": True}  # weights are constants: packed for oneDNN, batch norm folded
 
 
@@ -112,7 +116,13 @@ def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
 
     # Alone on CUDA without its bookkeeping for several threads: events and their queries, which no CUDA graph can record.
     alone = metadata.device == "cuda" and instances == 1
-    loader = AOTIModelPackageLoader(str(path), "model", alone, instances, -1)
+    try:
+        loader = AOTIModelPackageLoader(str(path), "model", alone, instances, -1)
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in UNPACKING):
+            what = f"{shown(path)}: cannot be unpacked ({first_line(error)})"
+            raise DeploybenchError("runtime", f"{what}; {UNPACKING_REMEDY}") from None
+        raise
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = loader.run([images])[0]
