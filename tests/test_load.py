@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,51 @@ def test_instances_measure_together(route: str, runtime: str, artifact: Artifact
     # of packages keeps the interpreter's lock, so that one call waits for the other outside of it.
     least = 0.5 if (runtime, Path(file).suffix) == ("python", ".pt2") else 1.5
     assert least * seconds < sum(times) < 3.05 * seconds
+
+
+LOADER = "_ZN5torch8inductor22AOTIModelPackageLoader{}ERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEES9_bma"
+OVERHEARD = """
+#include <dlfcn.h>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#define ARGUMENTS void* self, const std::string& path, const std::string& model, bool alone, unsigned long runners, signed char device
+void overhear(const char* real, ARGUMENTS) {
+  std::FILE* file = std::fopen(std::getenv("OVERHEARD"), "a");
+  std::fprintf(file, "%lu\\n", runners);
+  std::fclose(file);
+  void* torch = dlopen("libtorch_cpu.so", RTLD_NOLOAD | RTLD_LAZY);
+  reinterpret_cast<void (*)(ARGUMENTS)>(dlsym(torch, real))(self, path, model, alone, runners, device);
+}
+""" + "".join(
+    f'extern "C" void {name}(ARGUMENTS) {{ overhear("{name}", self, path, model, alone, runners, device); }}\n'
+    for name in (
+        LOADER.format("C1"),
+        LOADER.format("C2"),
+    )  # of an object of its own, and of one that is a part of another
+)
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_a_package_gets_a_runner_for_each_instance(
+    runtime: str, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer the instances wait for each other inside of a call, which only throughput would show: so what LibTorch's
+    loader is asked for is overheard."""
+    source, library, said = tmp_path / "overhear.cpp", tmp_path / "overhear.so", tmp_path / "said"
+    source.write_text(OVERHEARD)
+    subprocess.run(["g++", "-std=c++20", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("OVERHEARD", str(said))
+    file = artifact("squeezenet1_1", "direct")
+    said.unlink(missing_ok=True)  # of the check when it was made
+    for instances in (1, 3):
+        worker(runtime, "--artifact", file, "--instances", instances, "--runs", 3, *QUICK)
+    assert said.read_text().split() == ["1", "3"]
+    infer = partial(native, "infer", file) if runtime == "cpp" else partial(python, "infer", "--artifact", file)
+    done = infer(tmp_path / "none.jpg", "--instances", 2, "--threads", 1)
+    assert "none.jpg" in done.stderr
+    assert said.read_text().split() == ["1", "3", "2"]
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
