@@ -101,9 +101,11 @@ def ways(root: str, proc: bool) -> list[list[str]]:
     return [chroot, ["unshare", "--user", "--net", *mount, f"--root={root}", *user], *sudo]
 
 
-def run_inside(root: Root, *command: str, proc: bool = False, **environment: str) -> Done:
-    """Runs it in `root`, or skips where this machine lets nobody change the root."""
+def run_inside(root: Root, *command: str, proc: bool = False, user: bool = False, **environment: str) -> Done:
+    """Runs it in `root`, with `user` by a user namespace only, or skips where this machine lets nobody change the root."""
     for way, here in zip(ways(str(root.folder), proc), ways("/", proc), strict=True):
+        if user and "--user" not in way:
+            continue
         try:
             allowed = subprocess.run([*here, "/bin/true"], capture_output=True, env={"PATH": SEARCH}).returncode == 0
         except FileNotFoundError:
@@ -114,11 +116,11 @@ def run_inside(root: Root, *command: str, proc: bool = False, **environment: str
     pytest.skip(f"neither chroot nor user namespaces are allowed here{', or no mount of /proc' if proc else ''}")
 
 
-def infer_inside(root: Root, *more: str, proc: bool = False, **environment: str) -> Done:
+def infer_inside(root: Root, *more: str, proc: bool = False, user: bool = False, **environment: str) -> Done:
     """Classifies the photo by the bundle, started directly where there is /proc, else by the loader, as README.txt says."""
     start = [PROGRAM] if proc else [elf.loader(paths.CPP_BIN / "infer"), PROGRAM]
     command = [*start, f"/{PLACE}/{root.artifact.name}", PHOTO, "--threads", "1", *more]
-    return run_inside(root, *command, proc=proc, **environment)
+    return run_inside(root, *command, proc=proc, user=user, **environment)
 
 
 def expected(root: Root) -> str:
@@ -142,10 +144,20 @@ def test_it_runs_in_an_empty_root(script: Root) -> None:
 
 
 @pytest.mark.usefixtures("photo_libraries")
-def test_it_runs_directly_where_proc_is(script: Root) -> None:
+def test_it_runs_in_a_user_namespace(script: Root) -> None:
+    """The way of those who are not root, which root would not take by itself."""
+    done = infer_inside(script, user=True)
+    assert (done.stdout, done.returncode) == (expected(script), 0), done.stderr
+
+
+@pytest.mark.usefixtures("photo_libraries")
+@pytest.mark.parametrize("user", [False, True], ids=["root", "user namespace"])
+def test_it_runs_directly_where_proc_is(user: bool, script: Root) -> None:
     (script.folder / "proc").mkdir(exist_ok=True)
-    done = infer_inside(script, proc=True)
-    (script.folder / "proc").rmdir()
+    try:
+        done = infer_inside(script, proc=True, user=user)
+    finally:
+        (script.folder / "proc").rmdir()
     assert (done.stdout, done.returncode) == (expected(script), 0), done.stderr
     assert done.stderr.startswith("notice: random weights")
 
