@@ -64,9 +64,20 @@ def test_what_is_not_a_bundle_stays(place: Place, here: Run, tmp_path: Path) -> 
         flags = ("bundle", "--artifact", place.script, "--out", tmp_path / out, "--force", "--tar")
         done = here(*flags)
         one_line_error(done, 1, str(tmp_path / out), "was not made by `deploybench bundle`")
+        assert (tmp_path / f".{out}.lock").exists() == (out == "out"), "refused at once, it leaves no lock"
         assert [name for name, _ in tree(tmp_path) if not name.endswith(".lock")] == [
             str(tmp_path / name) for name in ("file", "mine", "mine/manifest.json", "out.tar.xz")
         ]
+
+
+def test_places_for_no_bundle(place: Place, here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mine" / "inner"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    flags = ("bundle", "--artifact", place.script, "--force", "--out")
+    for out, name in ((".", folder), ("..", folder.parent), ("/", "/")):
+        words = (f"error: {name}: holds the folder that you are in", "--out FOLDER")
+        refused(here, (tmp_path,), 1, words, *flags, out)
 
 
 def test_an_earlier_bundle_is_replaced_by_force_only(place: Place, here: Run, tmp_path: Path) -> None:

@@ -21,7 +21,10 @@ class Target:
     """The target and its hidden neighbours, which are on the same disk, so that a rename is enough."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out.absolute()
+        self.out = Path(os.path.abspath(out))  # `..` has a name, too
+        if Path.cwd().is_relative_to(self.out):  # replaced, it would be gone from below one's feet; so would `/`
+            what = f"{self.out}: holds the folder that you are in"
+            raise DeploybenchError("output_unwritable", f"{what}; choose another one with --out FOLDER")
         self.new, self.wheels, self.old, self.lock, self.part = (
             self.out.with_name(f".{self.out.name}.{ending}") for ending in ("new", "wheels", "old", "lock", "part")
         )

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     tools = bundle_folder.find_tools()
     target = Target(args.out or paths.DIST / metadata.model)
     tar = target.out.with_name(f"{target.out.name}.tar.xz") if args.tar else None
+    target.refuse_foreign("bundle", bundle_folder.is_bundle(target.out))  # before a lock is left beside it
     try:
         with target.locked():
             target.recover()
