@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy
 import pytest
-import torch
 from agreement import FEW, GENERATED, EagerOf, TensorOf, agrees, measured
 from conftest import PHOTOS, SHARED, Artifact, native, python
-from deploybench import options, parity, paths, routes, tensor_file
+from deploybench import options, parity, paths, tensor_file
 from deploybench import record as record_module
 
 # A family each, and all that fail in C++ in the best public table: densenet, googlenet, inception_v3, squeezenet.
@@ -75,29 +74,6 @@ def test_tracing_agrees_too(
     eager = eager_of(model)
     for runner in ("python/trace", "cpp/trace"):
         agrees(runner, model, artifact, tensor, eager, tmp_path)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("route", [row.name for row in routes.ROUTES.values() if row.cuda_graph])
-def test_a_cuda_graph_answers_to_fresh_images(route: str, tensor: TensorOf, tmp_path: Path) -> None:
-    """It is recorded on zeros, so eager's answer to the photos shows that each replay reads what it is given."""
-    where = ("--device", "cuda", "--weights", "random", "--out", tmp_path)
-    done = python("generate", "--model", "resnet18", "--routes", f"eager,{route}", *where)
-    assert done.returncode == 0, done.stderr
-
-    def answer(runtime: str, file: Path) -> tuple[numpy.ndarray, str]:
-        output = tmp_path / "output.npy"
-        flags = ("--input", tensor("resnet18"), "--batch-size", 1, "--cuda-graph", "on", "--output", output)
-        line = measured(runtime, "--artifact", file, *flags, *FEW)
-        return tensor_file.read_array(output), line["cuda_graph"]
-
-    eager, recorded = answer("python", tmp_path / "resnet18.eager-fp32-cuda.pth")
-    assert recorded == "off", "the baseline is eager as it is"
-    (file,) = tmp_path.glob(f"resnet18.{route}-fp32-cuda.*")
-    for runtime in ("python", "cpp"):
-        output, recorded = answer(runtime, file)
-        verdict = parity.compare(eager, output, "fp32", "cuda")
-        assert (recorded, verdict.ok) == ("on", True), f"{runtime}: {verdict}"
 
 
 def test_parity_sees_a_difference() -> None:

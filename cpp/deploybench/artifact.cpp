@@ -14,6 +14,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <future>
 #include <new>
 #include <optional>
@@ -289,6 +290,8 @@ std::string libtorch_version() { return version_from_config(at::show_config()); 
 
 RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, const Knobs& knobs) {
   set_up_thread(threads, knobs);
+  // Heard by cuDNN and cuBLAS, also where torch does not pass its own flag on: see docs/gpu.md.
+  if (knobs.tf32 == "off") (void)setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
   return guarded("LibTorch", Code::runtime, [&] {
     at::set_num_interop_threads(static_cast<int>(interop_threads));
     torch::jit::FusionStrategy strategy = fusion_strategy(knobs.fusion_strategy);

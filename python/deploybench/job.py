@@ -56,7 +56,7 @@ class Job:
     @property
     def format(self) -> str:
         """The memory format that it gets."""
-        return self.memory_format or routes.KINDS[self.kind].memory_format
+        return self.memory_format or routes.memory_format(routes.KINDS[self.kind], self.precision, self.device)
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,11 @@ def instances(text: str) -> int:
 
 
 def batches(text: str) -> tuple[int, int]:
-    """MIN:MAX, numbers of images."""
+    """MIN:MAX, numbers of images; the same number twice means this one alone."""
     least, _, most = text.partition(":")
     chosen = batch(least), batch(most)
-    if chosen[0] >= chosen[1]:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not MIN:MAX with MIN below MAX")
+    if chosen[0] > chosen[1]:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not MIN:MAX with MIN at most MAX")
     return chosen
 
 
@@ -158,7 +158,7 @@ def add_build(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--dynamic-batch", type=batches, metavar="MIN:MAX",
-        help="aoti: compile for any batch size of this range (default: for 1)",
+        help="aoti: compile for any batch size of this range, or for one as in 256:256 (default 1:1)",
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def fold_constants(graph: fx.GraphModule) -> None:
         elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             if node.target in FILLED:  # of their argument they take the kind of number alone
                 like = node.meta["val"]
-                values[node] = torch.full(like.shape, FILLED[node.target], dtype=like.dtype)
+                values[node] = torch.full(like.shape, FILLED[node.target], dtype=like.dtype, device=like.device)
                 continue
             known = all(argument in values for argument in node.all_input_nodes)
             if known and (node.all_input_nodes or node.target is aten.full.default):
@@ -124,8 +124,10 @@ def fold_hard_sigmoid(graph: fx.GraphModule) -> None:
         source = node.args[0]
         if not _is_own_convolution(graph, source):
             continue
-        channels = _shape(source)[1]
-        _scale_convolution(graph, source, torch.full((channels,), 1 / 6), torch.full((channels,), 0.5))
+        sixths, halves = (
+            torch.full(_shape(source)[1:2], value, device=source.meta["val"].device) for value in (1 / 6, 1 / 2)
+        )
+        _scale_convolution(graph, source, sixths, halves)
         with graph.graph.inserting_before(node):
             clamped = _insert(graph, aten.clamp.default, (source, 0, 1))
         node.replace_all_uses_with(clamped)
@@ -139,7 +141,10 @@ def widen_scalars(graph: fx.GraphModule) -> None:
         if isinstance(second, int | float) and not node.kwargs:
             like = first.meta["val"]
             if like.is_floating_point():
-                node.args = (first, _constant(graph, node, torch.tensor([second], dtype=like.dtype)))
+                node.args = (
+                    first,
+                    _constant(graph, node, torch.tensor([second], dtype=like.dtype, device=like.device)),
+                )
 
 
 def part_matmuls(graph: fx.GraphModule) -> None:
@@ -203,7 +208,11 @@ def _is_own_convolution(graph: fx.GraphModule, node: Any) -> bool:
 def _scale_convolution(graph: fx.GraphModule, node: Any, scale: torch.Tensor, shift: torch.Tensor) -> None:
     """Makes the convolution give scale * y + shift, both [channels], instead of y. Computed at the weights' precision."""
     weight = _value(graph, node.args[1])
-    bias = _value(graph, node.args[2]) if len(node.args) > 2 and node.args[2] is not None else torch.zeros(len(weight))
+    bias = (
+        _value(graph, node.args[2])
+        if len(node.args) > 2 and node.args[2] is not None
+        else weight.new_zeros(len(weight))
+    )
     wide = scale.double()
     new_weight = (weight.double() * wide.reshape(-1, 1, 1, 1)).to(weight.dtype)
     new_bias = (bias.double() * wide + shift.double()).to(weight.dtype)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +76,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
     from torch._inductor import aoti_compile_and_package
 
     need_compiler()
+    configuration = _options(metadata)
     logging.getLogger("torch").setLevel(logging.ERROR)
     try:
         with torch.no_grad():
@@ -85,11 +88,19 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
     with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
         package = Path(folder, "model.pt2")  # the packager insists on the suffix
         try:
-            with torch.no_grad():
-                aoti_compile_and_package(program, package_path=str(package), inductor_configs=_options(metadata))
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # advice to allow TF32, which the workers' --tf32 does
+                aoti_compile_and_package(program, package_path=str(package), inductor_configs=configuration)
         except Exception as error:
-            raise DeploybenchError("runtime", f"cannot be compiled by Inductor ({first_line(error)})") from error
+            raise DeploybenchError("runtime", f"cannot be compiled by Inductor ({_essence(error)})") from error
         keep(package, path, metadata)
+
+
+def _essence(error: Exception) -> str:
+    """The first line, and where the C++ compiler failed, what it said, which comes after a command of 3,000 characters."""
+    said = [line.strip() for line in str(error).partition("\nOutput:\n")[2].splitlines() if line.strip()]
+    telling = [line for line in said if re.search(r"error|killed|no space", line, re.IGNORECASE)] or said[-1:]
+    return ": ".join([first_line(error), *(line[:200] for line in telling[:1])])
 
 
 def keep(package: Path, path: Path, metadata: Metadata) -> None:
@@ -101,6 +112,13 @@ def keep(package: Path, path: Path, metadata: Metadata) -> None:
 
 
 def _options(metadata: Metadata) -> dict[str, Any]:
+    from torch._inductor import config
+
+    if not hasattr(config.cpp, "march"):  # torch 2.11, which has no option for it
+        if metadata.built_for["cpu_flags"] == PORTABLE_FLAGS:
+            what = f"--portable: torch {metadata.torch_version} compiles aoti for this CPU alone"
+            raise DeploybenchError("unsupported", f"{what}; use torch 2.13, or --routes script")
+        return dict(OPTIONS)
     flags = [] if "clang" in metadata.built_for["compiler"] else [UNLOADABLE]  # clang has neither symbols nor flag
     if metadata.built_for["cpu_flags"] == PORTABLE_FLAGS:
         return {**OPTIONS, "cpp.simdlen": 256, "cpp.march": " ".join(["x86-64-v3", *flags])}

@@ -34,6 +34,8 @@ def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: di
         max(2, job.batches[0] if job.batches else 2), 3, crop, crop, generator=torch.Generator().manual_seed(SEED)
     ).to(job.device)
     images, expected = _eager(job, module, images)
+    if job.batches and len(images) < job.batches[0]:
+        raise DeploybenchError("runtime", f"{job.model.name}: takes one image at a time; leave --dynamic-batch out")
     kind = routes.KINDS[job.kind]
     any_size = (kind.capture != "export" or kind.converts) and len(images) > 1
     least, most = job.batches or (1, MOST_IMAGES if any_size else 1)
@@ -62,8 +64,9 @@ def _attempt(
     job: Job, module: nn.Module, about: Metadata, images: torch.Tensor, expected: torch.Tensor, path: Path
 ) -> routes.Forward:
     """Writes `path` and gives it loaded and proven equal to eager: for any batch size, or for one if its code knows but one."""
-    fitted = _fitted(job, module, images[:1], about.memory_format)
-    any_size = about.batches[1] > 1 and not job.batches
+    least, most = about.batches
+    fitted = _fitted(job, module, images[:least] if least == most else images[:1], about.memory_format)
+    any_size = most > 1 and not job.batches
     for batches in [about.batches, [1, 1]] if any_size else [about.batches]:
         about = dataclasses.replace(about, batches=batches)
         asked = images[: batches[1]]
@@ -96,7 +99,7 @@ def _seconds(forward: routes.Forward, images: torch.Tensor) -> float:
     with torch.inference_mode():
         for _ in range(CALLS):
             start = time.perf_counter()
-            forward(images)
+            forward(images).cpu()  # which waits for a GPU; a call of its own only queues kernels
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[CALLS // 3 :])
 
@@ -107,7 +110,8 @@ def _fitted(job: Job, module: nn.Module, example: torch.Tensor, memory_format: s
     if kind.name == "onnx" or (not kind.rewritten and (job.precision, memory_format) == ("fp32", "contiguous")):
         return module
     fitted = copy.deepcopy(module)  # the next kind of file wants it as it is
-    if kind.rewritten and (kind.converts or not job.batches):  # the rewriting is for one shape
+    ranging = job.batches and job.batches[0] < job.batches[1]
+    if kind.rewritten and (kind.converts or not ranging):  # the rewriting is for one shape
         try:
             fitted = graph.specialise(fitted, example)
         except Exception as error:  # the exporter raises a dozen kinds

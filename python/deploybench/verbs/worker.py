@@ -206,6 +206,8 @@ def set_up(args: argparse.Namespace) -> None:
     args.threads = args.threads or options.usable_cpus()  # before OpenMP binds this thread, which then sees one CPU
     if args.bind == "on" and "OMP_PROC_BIND" not in os.environ:  # read by OpenMP when torch loads it
         os.environ |= {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
+    if args.tf32 == "off":  # heard by cuDNN and cuBLAS, also where torch does not pass its own flag on: see docs/gpu.md
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     set_allocator(args.allocator)
     import torch
 
