@@ -80,7 +80,9 @@ def test_a_package_without_a_folder_to_be_unpacked_into(
     """The file is sound, so nobody is told to make it again."""
     file = made("aoti")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    refused(programs[program], (tmp_path,), 1, (str(file), "unpacked", "set TMPDIR to a folder"), "--artifact", file, *ONE)
+    refused(
+        programs[program], (tmp_path,), 1, (str(file), "unpacked", "set TMPDIR to a folder"), "--artifact", file, *ONE
+    )
 
 
 ONNX: list[tuple[str, Callable[[Path], bytes], tuple[str, ...]]] = [
@@ -120,11 +122,19 @@ def test_onnx_is_for_python_only(made: Callable[[str], Path], programs: dict[str
 @pytest.mark.parametrize(("routes", "environment", "words"), [
     ("aoti", {"CXX": "no-such-compiler"}, ("no-such-compiler", "no C++ compiler", "install g++")),
     ("aoti", {"CXX": "false"}, ("cannot be compiled by Inductor",)),
+    ("aoti", {"CXX": "broken"}, ("C++ compile error: ", "broken: fatal error: Killed signal")),
 ])  # fmt: skip
 def test_no_compiler(
     routes: str, environment: dict[str, Any], words: tuple[str, ...], place: Place, tmp_path: Path
 ) -> None:
     more = {"PYTHONPATH": f"{ROOT / 'python'}:{place.folder}", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    broken = tmp_path / "broken"
+    broken.write_text(
+        '#!/bin/sh\ncase "$*" in *.cpp*) ;; *) exec g++ "$@";; esac\n'
+        "echo note: a remark >&2; echo broken: fatal error: Killed signal >&2; exit 1\n"
+    )
+    broken.chmod(0o755)
+    more["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
     flags = ("--model", "sound_module:net", "--routes", routes, *place.make, "--out", tmp_path / "out")
     done = python("generate", *flags, env={**environment, **more})
     one_line_error(done, 1, "net", *words)
