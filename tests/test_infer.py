@@ -95,13 +95,14 @@ def test_a_photo_that_memory_does_not_suffice_for(language: str, artifact: Artif
     for path in large:  # 500 MB as 8-bit RGB
         Image.new("L", (13_000, 13_000)).save(path)
     if language == "cpp":
-        command, environment = [paths.CPP_BIN / "infer", file], library_paths.cpp_environment()
+        command, environment = [str(paths.CPP_BIN / "infer"), str(file)], library_paths.cpp_environment()
     else:
-        command = [sys.executable, "-m", "deploybench", "infer", "--artifact", file]
+        command = [sys.executable, "-m", "deploybench", "infer", "--artifact", str(file)]
         environment = {**library_paths.python_environment(), "PYTHONPATH": str(paths.ROOT / "python")}
     command = [*command, "--instances", "1", "--threads", "1"]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    limit = address_space(subprocess.Popen([*command, photo, photo], env=environment, **silent)) + 300_000_000
+    silent = subprocess.DEVNULL
+    sizing = subprocess.Popen([*command, photo, photo], env=environment, stdout=silent, stderr=silent)
+    limit = address_space(sizing) + 300_000_000
     limited = partial(resource.setrlimit, resource.RLIMIT_AS, (limit, limit))
     done = subprocess.run(
         [*command, large[0], photo, large[1], "--json"],

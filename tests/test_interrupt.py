@@ -181,6 +181,18 @@ def test_while_torch_or_numpy_is_imported(arguments: tuple[object, ...], library
     assert not (folder / "x.npy").exists()
 
 
+@pytest.mark.parametrize("whom", ["group", "process"])
+def test_while_a_compiler_runs(whom: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has half written is not left where the next compilation would take it for whole, and nothing else is."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    flags = ("--model", "slow_module:Slow", "--routes", "aoti", "--weights", "random", "--out", "artifacts")
+    ended_well(interrupt(verb("generate", *flags), exists(temporary, "**/*.cpp"), folder, whom), folder)
+    assert not [file for file in temporary.rglob("*") if file.is_file()]
+    assert not list(folder.glob("artifacts/*"))
+
+
 def test_a_torch_that_swallows_it(artifact: Artifact, folder: Path) -> None:
     """As torch does that imports numpy, which then is half there: the error would be numpy's, about a second import."""
     file = artifact("squeezenet1_1", "script")

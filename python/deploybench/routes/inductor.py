@@ -3,7 +3,9 @@ without Python. Twin of cpp/deploybench/artifact."""
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import platform
 import re
 import shutil
@@ -35,7 +37,10 @@ UNLOADABLE = "-fno-gnu-unique"
 # What LibTorch says of a sound package that it cannot unpack: no folder, no room, no leave to run code there.
 UNPACKING = ("generating temporary directory", "write callback failed", "failed to map segment from shared object")
 UNPACKING_REMEDY = "set TMPDIR to a folder that can be written to, has room for it, and is not mounted noexec"
-OPTIONS: dict[str, Any] = {"freezing": True}  # weights are constants: packed for oneDNN, batch norm folded
+OPTIONS: dict[str, Any] = {
+    "freezing": True,  # weights are constants: packed for oneDNN, batch norm folded
+    "aot_inductor.precompile_headers": False,  # which live in the shared cache: see _own_cache
+}
 
 
 def need_compiler() -> None:
@@ -77,6 +82,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
 
     need_compiler()
     configuration = _options(metadata)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = _own_cache().name
     logging.getLogger("torch").setLevel(logging.ERROR)
     try:
         with torch.no_grad():
@@ -94,6 +100,16 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
         except Exception as error:
             raise DeploybenchError("runtime", f"cannot be compiled by Inductor ({_essence(error)})") from error
         keep(package, path, metadata)
+    for file in Path(_own_cache().name).rglob("*.so"):
+        file.unlink()  # the weights are in it
+
+
+@functools.cache
+def _own_cache() -> tempfile.TemporaryDirectory[str]:
+    """Inductor's cache for this process alone. In the shared one, /tmp/torchinductor_USER, whatever a killed compiler left
+    half-written (a precompiled header takes it 10 s) counts as made, also for whoever compiles meanwhile; and the packages of
+    all models stay there, weights included."""
+    return tempfile.TemporaryDirectory(prefix="deploybench-inductor-")
 
 
 def _essence(error: Exception) -> str:
