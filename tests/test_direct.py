@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import Artifact, one_line_error, python
-from deploybench import job, models
+from deploybench import job, models, record
 from deploybench.errors import DeploybenchError
 from deploybench.options import Overrides
 from deploybench.routes import direct, graph, inductor
+from deploybench.verbs import matrix
 from torch import nn
 from torch.nn import functional as F
 
@@ -271,3 +272,13 @@ def test_a_transformer_is_one_line(tmp_path: Path) -> None:
     one_line_error(done, 3, "vit_b_32", "direct route")
     assert "refused" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_the_matrix_leaves_out_what_this_cpu_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "cpu_flags", lambda: ["avx2", "fma"])
+    assert set(matrix.RUNNERS) - set(matrix._usual()) == {"python/direct/bf16", "cpp/direct/bf16"}
+    assert "as this CPU lacks avx512_bf16: python/direct/bf16, cpp/direct/bf16" in capsys.readouterr().err
+    monkeypatch.setattr(record, "cpu_flags", lambda: ["avx512_bf16"])
+    assert matrix._usual() == matrix.RUNNERS

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line per model; 1 where a verdict is not the expected one."""
     expected = read_expected()
     chosen = models.select(args.models)
-    runners = bench.named_runners(args.runners, "cpu") if args.runners else RUNNERS
+    runners = bench.named_runners(args.runners, "cpu") if args.runners else _usual()
     surprises = 0
     with tempfile.TemporaryDirectory(prefix="deploybench-matrix-") as scratch:
         for number, model in enumerate(chosen, 1):
@@ -63,6 +63,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(f"{len(chosen)} models, {len(runners)} runners each: {'written' if args.update else passed}")
     return 1 if surprises and not args.update else 0
+
+
+def _usual() -> list[str]:
+    """All, but for those whose instructions this CPU lacks: that says nothing about a model."""
+    lacking = [name for name in RUNNERS if name.endswith("/direct/bf16") and "avx512_bf16" not in record.cpu_flags()]
+    if lacking:
+        terminal.notice(f"left out, as this CPU lacks avx512_bf16: {', '.join(lacking)}")
+    return [name for name in RUNNERS if name not in lacking]
 
 
 def try_model(model: Model, runners: list[str], scratch: Path, threads: int, strict: bool) -> dict[str, str]:
