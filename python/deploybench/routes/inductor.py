@@ -3,6 +3,7 @@ without Python. Twin of cpp/deploybench/artifact."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -13,6 +14,7 @@ import subprocess
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +84,6 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
 
     need_compiler()
     configuration = _options(metadata)
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = _own_cache().name
     logging.getLogger("torch").setLevel(logging.ERROR)
     try:
         with torch.no_grad():
@@ -91,7 +92,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
             program = torch.export.export(module, (example,), dynamic_shapes=({0: size} if size else None,))
     except Exception as error:  # the exporter raises a dozen kinds
         raise DeploybenchError("runtime", f"cannot be exported ({first_line(error)})") from error
-    with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
+    with _own_cache(), tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
         package = Path(folder, "model.pt2")  # the packager insists on the suffix
         try:
             with torch.no_grad(), warnings.catch_warnings():
@@ -100,15 +101,29 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
         except Exception as error:
             raise DeploybenchError("runtime", f"cannot be compiled by Inductor ({_essence(error)})") from error
         keep(package, path, metadata)
-    for file in Path(_own_cache().name).rglob("*.so"):
-        file.unlink()  # the weights are in it
+
+
+@contextlib.contextmanager
+def _own_cache() -> Iterator[None]:
+    """Inductor with a cache for this process alone. In the shared one, /tmp/torchinductor_USER, whatever a killed compiler left
+    half-written (a precompiled header takes it 10 s) counts as made, also for whoever compiles meanwhile; and the packages of
+    all models stay there, weights included."""
+    name, folder = "TORCHINDUCTOR_CACHE_DIR", _cache_folder().name
+    before = os.environ.get(name)
+    os.environ[name] = folder
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+        for file in Path(folder).rglob("*.so"):
+            file.unlink()  # the weights are in it
 
 
 @functools.cache
-def _own_cache() -> tempfile.TemporaryDirectory[str]:
-    """Inductor's cache for this process alone. In the shared one, /tmp/torchinductor_USER, whatever a killed compiler left
-    half-written (a precompiled header takes it 10 s) counts as made, also for whoever compiles meanwhile; and the packages of
-    all models stay there, weights included."""
+def _cache_folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed when this process ends: Inductor remembers paths in it."""
     return tempfile.TemporaryDirectory(prefix="deploybench-inductor-")
 
 
