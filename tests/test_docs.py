@@ -32,6 +32,7 @@ NOT_RUN = {
     r"^nox -s (bench|py_bench)": "make bench does both",
 }
 MORE = {" > bench.json": " --rounds 2 > bench.json"}  # an interval needs two rounds, and the copy makes one
+GATE = "and that is no noise"  # ends what a gate says that refuses, which is this machine's affair
 FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -73,7 +74,22 @@ def test_a_command_of_the_documents(line: str, with_a_model: Checkout) -> None:
     for end, longer in MORE.items():
         line = line.replace(end, longer)
     done = with_a_model.type(line)
+    if GATE in line and done.stderr.strip().endswith(GATE):
+        assert (done.returncode, done.stdout[:11]) == (1, "cpp/script "), done.stderr
+        return
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize(("interval", "code"), [((0.95, 1.10), 0), ((0.80, 0.92), 0), ((0.57, 0.72), 1)])
+def test_the_gate_heeds_the_interval(interval: tuple[float, float], code: int, tmp_path: Path) -> None:
+    (line,) = (line for line in commands() if GATE in line)
+    low, high = interval
+    row = {"runner": "cpp/script", "speedup": (low + high) / 2, "speedup_low": low, "speedup_high": high}
+    (tmp_path / "bench.json").write_text(json.dumps({"rows": [row]}), encoding="utf-8")
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=path, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.strip().endswith(GATE if code else "")
 
 
 @pytest.mark.parametrize("line", [line for line in commands() if reason(line)])
