@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS, ROOT, Artifact, native, python
-from deploybench import library_paths, paths
+from deploybench import child, library_paths, paths
 
 PATIENCE = 120  # seconds until a moment comes; a machine with other things to do is slow
 AT_ONCE = 15  # seconds until the program has ended; torch does not listen while it writes a file or loads a library
@@ -73,8 +73,8 @@ def family(pid: int) -> Iterator[int]:
         children = Path("/proc", str(pid), "task", str(pid), "children").read_text(encoding="ascii").split()
     except OSError:
         return
-    for child in children:
-        yield from family(int(child))
+    for one in children:
+        yield from family(int(one))
 
 
 def exists(folder: Path, pattern: str) -> Moment:
@@ -342,3 +342,20 @@ def test_twice(folder: Path) -> None:
     except ProcessLookupError:
         pytest.skip("it was quicker than we")
     ended_well(done, folder)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_child_is_stopped(heard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked, so that it can clean up; killed where it does not hear."""
+    monkeypatch.setattr(child, "CLEANING_SECONDS", PATIENCE if heard else 0.2)
+    ignore = "" if heard else "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    code = (
+        f"{ignore}\ntry:\n print(1, flush=True); import time; time.sleep({2 * PATIENCE})\nfinally:\n print('cleaned')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        child.stop(process)
+        assert process.poll() == (-signal.SIGINT if heard else -signal.SIGKILL)
+        assert process.stdout.read() == (b"cleaned\n" if heard else b"")
+        child.stop(process)  # one that has ended

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import subprocess
 import time
 import zlib
@@ -12,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, routes
+from deploybench import artifact, child, routes
 from deploybench.checkout import HERE, Checkout
 from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
 from deploybench.models import Model
 
-CLEANING_SECONDS = 10  # torch does not hear Ctrl-C while it writes a file, and the largest artifact has 1.3 GB
 DYNAMIC_BATCH = "--dynamic-batch="
-INTERRUPTED = (128 + signal.SIGINT, -signal.SIGINT)  # Ctrl-C reaches the child before it reaches us
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def _verb(arguments: list[str], checkout: Checkout, deadline: float = math.inf) 
         done = _captured(checkout.verb(*arguments), checkout, deadline)
     except subprocess.TimeoutExpired as error:
         raise DeploybenchError("unsupported", "its file was not made within the budget") from error
-    if done.returncode in INTERRUPTED:
+    if done.returncode in child.INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
         errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -125,10 +122,6 @@ def _captured(command: list[str], checkout: Checkout, deadline: float = math.inf
         try:
             out, err = process.communicate(timeout=left)
         except (KeyboardInterrupt, subprocess.TimeoutExpired):
-            process.send_signal(signal.SIGINT)  # where it was this process alone that was told
-            try:
-                process.wait(CLEANING_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            child.stop(process)
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)

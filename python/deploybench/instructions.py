@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import record, routes
-from deploybench.cases import INTERRUPTED, Case, key_of
+from deploybench import child, record, routes
+from deploybench.cases import Case, key_of
 from deploybench.errors import DeploybenchError
 
 
@@ -119,7 +119,7 @@ def _counted(
         done = subprocess.run(
             [*counter.command(file), *worker], env=environment, capture_output=True, text=True, errors="replace"
         )
-        if done.returncode in INTERRUPTED:
+        if done.returncode in child.INTERRUPTED:
             raise KeyboardInterrupt
         found = _count(counter, file)
     try:

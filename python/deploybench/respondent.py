@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploybench import library_paths, paths, routes
-from deploybench.cases import CLEANING_SECONDS, INTERRUPTED
+from deploybench import child, library_paths, paths, routes
 from deploybench.errors import DeploybenchError
 
 FLAGS = ("batch_size", "instances", "threads")  # that go on to `infer` where they are given
@@ -38,8 +37,9 @@ def answers(runner: str, artifact: Path, photos: list[Path], config: dict[str, A
                     yield found
             code = process.wait()
         finally:
-            _end(process)
-        if code in INTERRUPTED:
+            process.stdout.close()  # first: nobody reads what it still says, and it would wait for that
+            child.stop(process)
+        if code in child.INTERRUPTED:
             raise KeyboardInterrupt
         if answered < len(photos):
             raise _failure(runner, code, errors.read_text(encoding="utf-8", errors="replace"))
@@ -77,16 +77,3 @@ def _failure(runner: str, code: int, errors: str) -> DeploybenchError:
     kind = "out_of_memory" if code == -signal.SIGKILL else "runtime"  # what the kernel sends when memory is out
     how = f"by signal {-code}" if code < 0 else f"with code {code}"
     return DeploybenchError(kind, f"{runner}: infer ended {how}{'; ' if lines[-1] else ''}{lines[-1]}")
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Stops it where it still runs: after Ctrl-C, or an error in this process."""
-    if process.stdout:
-        process.stdout.close()  # first: nobody reads what it still says, and it would wait for that
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)  # where it was this process alone that was told
-        try:
-            process.wait(CLEANING_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

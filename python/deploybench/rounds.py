@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deploybench import record, routes
-from deploybench.cases import CLEANING_SECONDS, INTERRUPTED, Case, key_of
+from deploybench import child, record, routes
+from deploybench.cases import Case, key_of
 
 BASELINE = "python/eager"
 OLD = "#old"  # ends the name of a runner whose programs and settings are those of an older case, run beside the new one
@@ -172,7 +171,7 @@ class Worker:
             return
         said += self.process.stdout.read()
         code = self.process.wait()
-        if code in INTERRUPTED:
+        if code in child.INTERRUPTED:
             raise KeyboardInterrupt
         found = _record_in(said, code, self.errors.read_text(encoding="utf-8", errors="replace"), self)
         self.record = found if "error" in found else {**found, "cold_start_seconds": self.cold_start_seconds}
@@ -187,13 +186,7 @@ class Worker:
         process = self.process
         if process is None:
             return
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)  # where it was this process alone that was told
-            try:
-                process.wait(CLEANING_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        child.stop(process)
         for stream in (process.stdin, process.stdout):
             if stream:
                 with contextlib.suppress(OSError):
