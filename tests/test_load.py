@@ -6,6 +6,7 @@ import itertools
 import json
 import statistics
 import subprocess
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from conftest import Artifact, native, one_line_error, python
 from deploybench import load, record, stats
 from deploybench.crew import Crew
+from deploybench.measurement import Measured
 
 QUICK = ("--warmup", 3, "--threads", 1, "--json")
 
@@ -126,10 +128,10 @@ def test_the_search_keeps_the_bound(runtime: str, artifact: Artifact) -> None:
     line = worker(runtime, "--artifact", file, *flags, *QUICK)
     rates = line["turn_rates"]
     assert isinstance(rates, list)
-    assert len(rates) == 8
     assert max(rates) == rates[0]
     best = stats.highest_rate(line, bound)
     if best:  # a machine that is busy with other things may keep none
+        assert len(rates) == 8
         assert stats.quantile(best[1], 0.99) <= bound
         failed = [rate for rate in rates if rate > best[0]]
         assert failed, "what it can do at most is never kept"
@@ -153,6 +155,21 @@ def test_the_highest_rate_that_keeps_the_bound() -> None:
     assert stats.highest_rate(run, 0.025) == (10.0, [0.01, 0.02])
     assert stats.highest_rate(run, 0.001) is None
     assert stats.highest_rate({**run, "turn_rates": [5.0, 1.0, 1.0]}, None) == (5.0, [0.01, 0.02])
+
+
+@pytest.mark.parametrize(("bound", "least", "most"), [(60.0, 8, 8), (0.05, 2, 7), (0.0005, 1, 1)])
+def test_the_search_ends(bound: float, least: int, most: int) -> None:
+    """Every tenth call takes 100 ms: all keep a minute, an image alone 50 ms but never all of 20, and none half a millisecond,
+    whatever the rate; turns at a 128th of it would take a minute."""
+    calls = itertools.count(1)
+    pool = load.Pool(1, lambda _: lambda _: time.sleep(0.001 if next(calls) % 10 else 0.1), 1, 0.0)
+    measured = Measured()
+    load.measure_load(pool, load.LoadLimits(0.0, bound, 0.1, 0), measured)
+    assert measured.rates is not None
+    assert least <= len(measured.rates) <= most
+    if most == 7:
+        slowest = 20 / (8 * max(0.1, measured.turn_seconds[0]))
+        assert measured.rates[-1] / 2 < slowest <= measured.rates[-1]
 
 
 def test_what_a_call_takes() -> None:
@@ -220,10 +237,11 @@ def test_bench_with_instances_and_batch_sizes(driven: tuple[Path, str]) -> None:
 def test_bench_where_images_arrive(artifacts: Path, artifact: Artifact, tmp_path: Path) -> None:
     artifact("squeezenet1_1", "script")
     common = ("--models", "squeezenet1_1", "--weights", "random", "--artifacts", artifacts, "--results", tmp_path)
-    flags = ("--latency-bound", 0.5, "--load-seconds", 0.3, "--warmup", 3)
+    # a bound that is kept: a search that keeps nothing goes down to rates at which few images arrive, and takes minutes
+    flags = ("--latency-bound", 5, "--load-seconds", 0.3, "--warmup", 3, "--rounds", 1, "--threads", 1)
     done = python("bench", *common, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "images arrive by themselves: p99 within 500 ms" in done.stdout
+    assert "images arrive by themselves: p99 within 5000 ms" in done.stdout
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("cpp/script")]
     assert len(row.split()) == 7
     assert max(map(len, done.stdout.splitlines())) <= 80 + 40  # the file's path may be long

@@ -14,8 +14,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int halvings = 7;  // to within 1 % of what the pool can do
+// A turn of the search, by the first one, at most: `fewest` images at a 128th of what it can do take for ever.
+constexpr double longest = 8;
 constexpr double percentile = 0.99;
 constexpr std::size_t fewest = 20;  // images of a turn: a percentile of fewer says nothing
+constexpr int alone = 3;            // images, one after the other, of which the fastest says what an answer takes
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
@@ -82,9 +85,14 @@ void measure_load(Pool& pool, const Pool::Image& image, const LoadLimits& limits
   const Burst all = burst(pool, image, std::vector<double>(std::max(fewest, static_cast<std::size_t>(guess))));
   double high = static_cast<double>(all.latencies.size()) / all.seconds;
   keep(all, high, result);
+  double answer = burst(pool, image, {0.0}).seconds;
+  for (int i = 1; i < alone; ++i) answer = std::min(answer, burst(pool, image, {0.0}).seconds);
+  if (answer > limits.latency_bound) return;
+  const double slowest = static_cast<double>(fewest) / (longest * std::max(limits.seconds, all.seconds));
   double low = 0.0;
   for (int i = 0; i < halvings; ++i) {
     const double rate = (low + high) / 2;
+    if (rate < slowest) return;
     const Burst turn =
         burst(pool, image, poisson_arrivals(rate, limits.seconds, limits.seed + static_cast<unsigned>(i)));
     keep(turn, rate, result);

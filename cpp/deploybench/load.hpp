@@ -30,9 +30,10 @@ struct Burst {
 };
 Burst burst(Pool& pool, const Pool::Image& image, const std::vector<double>& arrivals);
 
-// One turn at limits.rate, or a search: all at once first, which shows what the pool can do at most, then seven
-// halvings between nothing and that. Each turn is kept, with its rate, the first one with what came out; run_seconds
-// are latencies.
+// One turn at limits.rate, or a search: all at once first, which shows what the pool can do at most, then up to seven
+// halvings between nothing and that: none where an image alone takes longer than the bound, and none whose turn would
+// take eight times as long as the first. Each turn is kept, with its rate, the first one with what came out;
+// run_seconds are latencies.
 void measure_load(Pool& pool, const Pool::Image& image, const LoadLimits& limits, Measurement& result);
 
 }  // namespace deploybench

@@ -14,8 +14,10 @@ from deploybench import stats
 from deploybench.measurement import Measured
 
 HALVINGS = 7  # to within 1 % of what the pool can do
+LONGEST = 8  # a turn of the search, by the first one, at most: FEWEST images at a 128th of what it can do take for ever
 PERCENTILE = 0.99
 FEWEST = 20  # images of a turn: a percentile of fewer says nothing
+ALONE = 3  # images, one after the other, of which the fastest says what an answer takes
 MASK = (1 << 64) - 1
 
 Answer = Callable[[int], None]  # classifies so many images together
@@ -114,8 +116,9 @@ def burst(pool: Pool, arrivals: list[float]) -> tuple[float, list[float]]:
 
 
 def measure_load(pool: Pool, limits: LoadLimits, measured: Measured) -> None:
-    """One turn at limits.rate, or a search: all at once first, which shows what the pool can do at most, then seven halvings
-    between nothing and that. Each turn is kept, with its rate, the first one with what came out; runs are latencies."""
+    """One turn at limits.rate, or a search: all at once first, which shows what the pool can do at most, then up to seven
+    halvings between nothing and that: none where an image alone takes longer than the bound, and none whose turn would take
+    LONGEST times as long as the first. Each turn is kept, with its rate, the first one with what came out; runs are latencies."""
     measured.rates = []
 
     def keep(turn: tuple[float, list[float]], rate: float) -> None:
@@ -132,8 +135,13 @@ def measure_load(pool: Pool, limits: LoadLimits, measured: Measured) -> None:
     seconds, latencies = burst(pool, [0.0] * max(FEWEST, int(limits.seconds * FEWEST / few)))
     low, high = 0.0, len(latencies) / seconds
     keep((seconds, latencies), high)
+    if min(burst(pool, [0.0])[0] for _ in range(ALONE)) > limits.latency_bound:
+        return
+    slowest = FEWEST / (LONGEST * max(limits.seconds, seconds))
     for number in range(HALVINGS):
         rate = (low + high) / 2
+        if rate < slowest:
+            return
         turn = burst(pool, poisson_arrivals(rate, limits.seconds, limits.seed + number))
         keep(turn, rate)
         if stats.quantile(turn[1], PERCENTILE) <= limits.latency_bound:
