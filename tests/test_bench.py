@@ -15,10 +15,10 @@ import numpy
 import pytest
 from bad_input import Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
-from deploybench import library_paths, models, paths, record, rounds, tensor_file
+from deploybench import configuration, library_paths, models, paths, record, rounds, tensor_file
 from deploybench.cases import Case
 from deploybench.errors import DeploybenchError
-from deploybench.verbs import bench, report
+from deploybench.verbs import report
 
 SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
 
@@ -330,8 +330,8 @@ def test_a_refusal_is_not_tried_again(finished: tuple[Path, str], tmp_path: Path
 
 @pytest.mark.parametrize(("count", "runs"), [(2, 100), (14, 100), (20, 75), (32, 60)])
 def test_many_runners_make_fewer_calls(count: int, runs: int) -> None:
-    assert bench.calls_of_each(count, rounds=2, turn=5) == runs
-    assert bench.calls_of_each(count, rounds=30, turn=5) == 150, "a turn a round"
+    assert configuration.calls_of_each(count, rounds=2, turn=5) == runs
+    assert configuration.calls_of_each(count, rounds=30, turn=5) == 150, "a turn a round"
 
 
 def test_turns_and_rounds_alternate(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deploybench import cases, record, rounds, routes, selection, summary, terminal
+from deploybench import cases, configuration, record, rounds, routes, selection, summary, terminal
 from deploybench.models import Model
 from deploybench.rounds import BASELINE
 from deploybench.verbs import bench
@@ -79,7 +79,7 @@ class Search:
                     self.tried[name] = str(why)
 
     def _configured(self, names: list[str]) -> dict[str, Any]:
-        return dict(bench.configure(self._arguments(names))["config"])
+        return dict(configuration.configure(self._arguments(names))["config"])
 
     def _arguments(self, names: list[str], *more: str) -> argparse.Namespace:
         parser = argparse.ArgumentParser()
@@ -92,7 +92,7 @@ class Search:
         """All of `names` `least` times, then those that may still be the fastest, until `until` of the budget; the results
         file and the sound runs. `more`: flags of bench."""
         arguments = self._arguments(names, *more)
-        results = bench.configure(arguments)
+        results = configuration.configure(arguments)
         path = record.new_results_path(arguments.results)
         todo, took = [BASELINE, *names], 0.0
         for number in range(ROUNDS):

@@ -7,7 +7,6 @@ runners: it is the baseline of every speed-up and the reference of every output.
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 from deploybench import (
     artifact,
     cases,
+    configuration,
     instructions,
     machine,
     models,
@@ -27,7 +27,6 @@ from deploybench import (
     routes,
     summary,
     terminal,
-    weights,
 )
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
@@ -50,13 +49,6 @@ CONFIGURED = {
     *WORKER_FLAGS,
     *LOAD_FLAGS,
 }
-ROUNDS, LEAST_ROUNDS = 6, 2  # a single one has no interval
-# Equal processes differ from each other by 2 % and more (where their memory lies): by resampling measured pairs, the ratio of
-# 6 of them is within 1 % of 1 six times in ten; the error falls with the root of their number.
-SELF_CHECK_ROUNDS = 36
-RUNS, LEAST_RUNS = 100, 60
-CALLS = 1500  # timed, of all runners of a model, by which runs become fewer
-WORKERS = 36  # processes a model, by which rounds become fewer: 32 runners of ResNet-50 take 80 s a round
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -215,84 +207,17 @@ def _count_instructions(model: Model, size: int, path: Path, results: dict[str, 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """A new results file."""
-    results = configure(args)
+    results = configuration.configure(args)
     path = record.new_results_path(args.results)
     record.save(path, results)
     return path, results
-
-
-def configure(args: argparse.Namespace) -> dict[str, Any]:
-    """Results that have no runs yet, the whole configuration inside."""
-    device = options.resolve_device(args.device) if args.device != "cpu" else "cpu"
-    runners = (
-        named_runners(args.runners, device)
-        if args.runners
-        else choose_runners(args.runtimes, args.routes, device, args.precisions)
-    )
-    if args.cuda_graph == "on" and device == "cpu":
-        raise DeploybenchError("usage", "--cuda-graph on: there are none on the CPU; --device cuda")
-    if any(runner.startswith("cpp/") for runner in runners):
-        need_cpp()
-    if not args.input.is_file():
-        raise DeploybenchError("input_missing", f"{args.input}: no such photo or tensor file; --input FILE")
-    chosen = models.select(args.models)
-    if args.weights not in ("auto", "pretrained", "random"):
-        if len(chosen) > 1:
-            raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
-        weights.resolve(args.weights, chosen[0])
-    options.check_load(args)
-    if args.count_instructions:
-        instructions.choose()
-    loaded = bool(args.rate or args.latency_bound)
-    args.instances, args.threads = _crew(args)
-    names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
-    usual = SELF_CHECK_ROUNDS if args.self_check else max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names)))
-    count = args.rounds or (LEAST_ROUNDS if loaded else usual)
-    config = {
-        "models": [model.factory if model.own else model.name for model in chosen],
-        # a pair of equal runners side by side: the less time between their turns, the less else differs
-        "runners": names,
-        "device": device,
-        "generate": generate_flags(args),
-        "rounds": count,
-        "runs": args.runs or calls_of_each(len(names), count, args.turn),
-        **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS, *LOAD_FLAGS)},
-        "batch_size": args.batch_size[0],
-        "batch_sizes": args.batch_size,
-        "input": shown(args.input),  # relative where it can be: results files travel
-        "artifacts": shown(args.artifacts),
-        "count_instructions": args.count_instructions,
-    }
-    return {
-        "schema": record.SCHEMA,
-        "complete": False,
-        "environment": record.environment(),
-        "config": config,
-        "runs": [],
-    }
-
-
-def _crew(args: argparse.Namespace) -> tuple[int, int]:
-    """Instances, and threads of each."""
-    cpus = options.usable_cpus()
-    if args.instances is None and args.target == "throughput":
-        args.instances, args.threads = 0, args.threads or 1
-    if args.instances == 0:
-        args.instances = max(1, cpus // (args.threads or 1))
-    instances = args.instances or 1
-    return instances, args.threads or max(1, cpus // instances)
-
-
-def calls_of_each(runners: int, rounds: int, turn: int) -> int:
-    """The usual number of timed calls of each runner."""
-    return max(LEAST_RUNS, min(RUNS, CALLS // runners), rounds * turn)
 
 
 def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The results file to go on with; failed runs are tried again, refusals are kept."""
     path = Path(args.resume) if args.resume else record.latest(args.results)
     results = record.load(path)
-    check_environment(path, results, "bench")
+    configuration.check_environment(path, results, "bench")
     missing = ", ".join(sorted(CONFIGURED - results["config"].keys()))
     if missing:
         raise DeploybenchError(
@@ -302,75 +227,6 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     results["complete"] = False
     terminal.notice(f"going on with {shown(path)}: {len(results['runs'])} runs are there")
     return path, results
-
-
-def check_environment(path: Path, results: dict[str, Any], verb: str) -> None:
-    """Refuses to go on with results of another machine or other versions."""
-    if unlike := record.unlike(results["environment"], record.environment()):
-        raise DeploybenchError(
-            "usage", f"{shown(path)}: made in another environment ({unlike}); run {verb} without --resume"
-        )
-
-
-def choose_runners(runtimes: str, wanted: str, device: str, precisions: list[str]) -> list[str]:
-    """The name of each runner that exists of these runtimes, routes and precisions, the baseline first."""
-    kinds = [name.strip() for name in runtimes.split(",")]
-    for kind in kinds:
-        if kind not in routes.BOTH:
-            raise DeploybenchError("usage", f"{kind!r}: no such runtime; --runtimes python,cpp")
-    rows = list(routes.ROUTES) if wanted == "all" else [routes.route(name.strip()).name for name in wanted.split(",")]
-    known = routes.runners(device, tuple(precisions))
-    chosen = [
-        one.name
-        for precision in precisions
-        for kind in kinds
-        for row in rows
-        for one in known
-        if (one.runtime, one.route.name, one.precision) == (kind, row, precision)
-    ]
-    if not chosen:
-        raise DeploybenchError(
-            "usage", f"--routes {wanted}: none of them runs {', '.join(precisions)} on {device} in {runtimes}"
-        )
-    return list(dict.fromkeys([BASELINE, *chosen]))
-
-
-def named_runners(wanted: str, device: str) -> list[str]:
-    """The runners of a comma list, the baseline first."""
-    known = [one.name for one in routes.runners(device, routes.PRECISIONS)]
-    names = [name.strip() for name in wanted.split(",")]
-    for name in names:
-        if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, n=3))
-            hint = f"did you mean {near}?" if near else "see docs/how-it-works.md"
-            raise DeploybenchError("usage", f"{name!r}: no runner on {device}; {hint}")
-    return list(dict.fromkeys([BASELINE, *names]))
-
-
-def need_cpp() -> None:
-    """Refuses runners of C++ where its programs are not built."""
-    if not (paths.CPP_BIN / "bench").exists():
-        raise DeploybenchError(
-            "runtime", f"{shown(paths.CPP_BIN / 'bench')}: not built; make build, or --runtimes python"
-        )
-
-
-def generate_flags(args: argparse.Namespace) -> list[str]:
-    """The flags that go on to `generate`."""
-    flags = ["--weights", args.weights]
-    for name in ("labels", "resize", "crop", "interpolation"):
-        if getattr(args, name) is not None:
-            flags += [f"--{name}", str(getattr(args, name))]
-    for name in ("mean", "std"):
-        if getattr(args, name) is not None:
-            flags += [f"--{name}", ",".join(map(repr, getattr(args, name)))]
-    if args.memory_format:
-        flags += ["--memory-format", args.memory_format]
-    if args.portable:
-        flags.append("--portable")
-    if args.dynamic_batch:
-        flags.append(cases.DYNAMIC_BATCH + ":".join(map(str, args.dynamic_batch)))
-    return flags
 
 
 def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from deploybench import (
     accuracy_table,
     artifact,
     cases,
+    configuration,
     dataset,
     evaluation,
     models,
@@ -27,7 +28,6 @@ from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
 from deploybench.rounds import BASELINE
-from deploybench.verbs import bench
 
 EXAMPLE = "evaluate --data photos --models resnet50 --precisions fp32,bf16"
 SAVED_SECONDS = 10  # between two writings of the results file, or more where that takes long: it holds all predictions
@@ -111,12 +111,12 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
         raise DeploybenchError("usage", "--data: give the FOLDER of labelled photos; see deploybench evaluate --help")
     device = options.resolve_device(args.device) if args.device != "cpu" else "cpu"
     runners = (
-        bench.named_runners(args.runners, device)
+        configuration.named_runners(args.runners, device)
         if args.runners
-        else bench.choose_runners(args.runtimes, args.routes, device, args.precisions)
+        else configuration.choose_runners(args.runtimes, args.routes, device, args.precisions)
     )
     if any(runner.startswith("cpp/") for runner in runners):
-        bench.need_cpp()
+        configuration.need_cpp()
     chosen = models.select(args.models)
     if args.weights not in ("auto", "pretrained", "random") and len(chosen) > 1:
         raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
@@ -127,7 +127,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
         "device": device,
         "data": shown(args.data),  # relative where it can be: results files travel
         "classes": shown(args.classes) if args.classes else None,
-        "generate": bench.generate_flags(args),
+        "generate": configuration.generate_flags(args),
         "artifacts": shown(args.artifacts),
         **{name: getattr(args, name) for name in ("limit", *respondent.FLAGS)},
     }
@@ -156,7 +156,7 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Dat
     given = Path(args.resume) if args.resume else None
     path = given or record.latest(args.results, record.EVALUATION, "deploybench evaluate --data FOLDER")
     results = evaluation.load(path)
-    bench.check_environment(path, results, "evaluate")
+    configuration.check_environment(path, results, "evaluate")
     config = results["config"]
     photos = dataset.read(Path(config["data"]))
     photos = dataset.sample(photos, config["limit"] or len(photos.photos))

@@ -12,10 +12,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, cases, models, options, paths, record, rounds, routes, summary, terminal
+from deploybench import (
+    artifact,
+    cases,
+    configuration,
+    models,
+    options,
+    paths,
+    record,
+    rounds,
+    routes,
+    summary,
+    terminal,
+)
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
-from deploybench.verbs import bench
 
 EXAMPLE = "matrix --models squeezenet1_1 --runners python/script,cpp/script"
 EXPECTED = paths.ROOT / "docs" / "matrix.csv"
@@ -39,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line per model; 1 where a verdict is not the expected one."""
     expected = read_expected()
     chosen = models.select(args.models)
-    runners = bench.named_runners(args.runners, "cpu") if args.runners else _usual()
+    runners = configuration.named_runners(args.runners, "cpu") if args.runners else _usual()
     surprises = 0
     with tempfile.TemporaryDirectory(prefix="deploybench-matrix-") as scratch:
         for number, model in enumerate(chosen, 1):
