@@ -15,10 +15,9 @@ import numpy
 import pytest
 from bad_input import Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
-from deploybench import configuration, library_paths, models, paths, record, rounds, tensor_file
+from deploybench import configuration, library_paths, models, paths, record, rounds, tables, tensor_file
 from deploybench.cases import Case
 from deploybench.errors import DeploybenchError
-from deploybench.verbs import report
 
 SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
 
@@ -102,7 +101,7 @@ def test_numbers_in_the_table_come_from_the_raw_calls() -> None:
     runs = [a_run("python/eager", n, seconds) for n, seconds in enumerate(calls)]
     runs += [a_run("cpp/script", n, [second / 2 for second in seconds]) for n, seconds in enumerate(calls)]
     config = {"runners": ["python/eager", "cpp/script"], "batch_size": 4, "device": "cpu", "threads": 1}
-    cells = [line.split() for line in report.model_table({"config": config, "runs": runs}, "m").splitlines()[3:]]
+    cells = [line.split() for line in tables.model_table({"config": config, "runs": runs}, "m").splitlines()[3:]]
     rest = ["250", "2000", "2500", "2", "300", "5.00"]  # medians of the rounds; the largest RSS
     assert cells == [
         ["python/eager", "200.0", "580", "868", "20.0", *rest, "1", "baseline"],
@@ -123,11 +122,11 @@ def test_cpp_is_set_against_python_on_the_same_file() -> None:
     runs = [a_run(one, n, [times.get(one, 0.1)] * 3) for one in runners for n in range(3)]
     config = {"runners": runners, "batch_size": 4, "device": "cpu", "threads": 1}
     said = "time of C++ / Python, same file: script 1.50 1.50-1.50, fused/bf16 0.25 0.25-0.25"
-    lines = report.model_table({"config": config, "runs": runs}, "m").splitlines()
+    lines = tables.model_table({"config": config, "runs": runs}, "m").splitlines()
     assert " ".join(line.strip() for line in lines[-2:]) == said, "a terminal's line has 80 characters, this has 82"
-    assert said in report.model_table({"config": config, "runs": runs}, "m", "github").splitlines()
+    assert said in tables.model_table({"config": config, "runs": runs}, "m", "github").splitlines()
     alone = {"config": {**config, "runners": ["python/eager"]}, "runs": runs}
-    assert "same file" not in report.model_table(alone, "m")
+    assert "same file" not in tables.model_table(alone, "m")
 
 
 def test_the_best_of_ours_against_the_best_peer() -> None:
@@ -145,7 +144,7 @@ def test_the_best_of_ours_against_the_best_peer() -> None:
     ]
     runs += [a_run("cpp/aoti", n, [0.001] * 3, "a", **wrong) for n in range(3)]
     runs += [a_run("python/eager", n, [0.001] * 3, "a") for n in range(3)]  # neither C++ nor a peer
-    lines = report.peers_table({"config": {}, "runs": runs}).splitlines()
+    lines = tables.peers_table({"config": {}, "runs": runs}).splitlines()
     assert [line.split() for line in lines if line.startswith(("a ", "b "))] == [
         ["a", "fp32", "fused", "100.0", "openvino", "200.0", "0.50", "0.50-0.50"],
         ["b", "fp32", "script", "400.0", "onnxruntime", "200.0", "2.00", "2.00-2.00"],
@@ -324,7 +323,7 @@ def test_a_refusal_is_not_tried_again(finished: tuple[Path, str], tmp_path: Path
     done = python("bench", "--resume", file)
     assert done.returncode == 0, done.stderr
     assert record.load(file)["runs"] == results["runs"]
-    markdown = report.markdown(record.load(file)).splitlines()
+    markdown = tables.markdown(record.load(file)).splitlines()
     assert markdown[markdown.index("- python/script: unsupported: not for it") - 1] == "", "no row of the table"
 
 

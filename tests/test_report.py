@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from browser import Browser
 from conftest import ROOT, one_line_error, python
-from deploybench import record
-from deploybench.verbs import report
+from deploybench import record, tables
 
 RECORDS = ROOT / "docs" / "results"
 LARGEST = 8_000_000  # bytes of the page of 80 models by 8 routes
@@ -330,7 +329,7 @@ def test_a_page_goes_into_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(RECORDS.glob("*.json")), ids=lambda file: file.stem)
 def test_the_pages_of_the_documentation_are_made_of_the_records(file: Path) -> None:
-    made = report.markdown(record.load(file), file)
+    made = tables.markdown(record.load(file), file)
     assert file.with_suffix(".md").read_text(encoding="utf-8") == made, "make them anew: nox -s results"
 
 

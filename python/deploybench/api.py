@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from deploybench import answers, cli, library_paths, record, summary, terminal
+from deploybench import answers, cli, library_paths, record, summary, tables, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.result import Result, write_text
 from deploybench.verbs import bench as bench_verb
 from deploybench.verbs import generate as generate_verb
 from deploybench.verbs import infer as infer_verb
 from deploybench.verbs import preprocess as preprocess_verb
-from deploybench.verbs import report as report_verb
 
 PathLike = str | os.PathLike[str]
 Names = str | Sequence[str]
@@ -172,11 +171,11 @@ class BenchResult:
 
     def table(self) -> str:
         """The tables of `deploybench report`, with the machine and the warnings below."""
-        return "\n\n".join([*report_verb.tables(self.results), report_verb.footer(self.results, self.file)])
+        return "\n\n".join([*tables.each(self.results), tables.footer(self.results, self.file)])
 
     def markdown(self) -> str:
         """The same tables in Markdown."""
-        return report_verb.markdown(self.results)
+        return tables.markdown(self.results)
 
     def save(self, path: PathLike) -> Path:
         """Writes a copy of the results file to `path`, which `report` reads, and gives it back."""

@@ -31,13 +31,13 @@ from deploybench import (
     routes,
     search,
     selection,
+    tables,
     terminal,
 )
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
 from deploybench.stats import digits
-from deploybench.verbs import report
 
 EXAMPLE = "advise resnet50 --budget 2m --require cpp"
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -275,5 +275,5 @@ def _text(model: Model, device: str, answers: list[Answer], how: dict[str, list[
     if left_out:
         lines += ["", "left out:"]
         for name, why in left_out.items():
-            lines += textwrap.wrap(f"{name}: {why}", report.WIDTH, initial_indent="  ", subsequent_indent="    ")
+            lines += textwrap.wrap(f"{name}: {why}", tables.WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)

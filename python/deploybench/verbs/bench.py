@@ -26,13 +26,13 @@ from deploybench import (
     rounds,
     routes,
     summary,
+    tables,
     terminal,
 )
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
 from deploybench.rounds import BASELINE, LOAD_FLAGS, WORKER_FLAGS
-from deploybench.verbs import report
 
 EXAMPLE = "bench --models squeezenet1_1 --routes script,frozen"
 CONFIGURED = {
@@ -160,12 +160,12 @@ def run(args: argparse.Namespace) -> int:
         terminal.notice(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}")
         return 130
     if args.json:
-        terminal.emit(report.as_json(results, path))
+        terminal.emit(tables.as_json(results, path))
     else:
         for size in results["config"]["batch_sizes"]:
-            if against := report.peers_table(summary.of_batch(results, size)):
+            if against := tables.peers_table(summary.of_batch(results, size)):
                 terminal.show("\n" + against)
-        terminal.show("\n" + report.footer(results, path))
+        terminal.show("\n" + tables.footer(results, path))
     return 0 if summary.all_sound(results) else 1
 
 
@@ -183,18 +183,18 @@ def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | N
             for size in config["batch_sizes"]:
                 _bench_model(model, size, path, results)
                 if show:
-                    show("\n" + report.model_table(summary.of_batch(results, size), model.name))
+                    show("\n" + tables.model_table(summary.of_batch(results, size), model.name))
                 if config.get("count_instructions"):
                     _count_instructions(model, size, path, results)
                     if show:
-                        show(report.counted_line(results, model.name, size))
+                        show(tables.counted_line(results, model.name, size))
     finally:
         results["stolen_fraction"], results["others_fraction"] = machine.shares(before, machine.ticks())
         record.save(path, results)
     results["complete"] = True
     record.save(path, results)
     with artifact.written_atomically(path.with_suffix(".md")) as partial:
-        partial.write_text(report.markdown(results), encoding="utf-8")
+        partial.write_text(tables.markdown(results), encoding="utf-8")
 
 
 def _count_instructions(model: Model, size: int, path: Path, results: dict[str, Any]) -> None:
