@@ -80,6 +80,12 @@ def test_the_middle_floor_imports_no_verb(file: Path) -> None:
         assert module.removeprefix("deploybench.") not in VERBS, f"{file.stem} imports {module}, a verb"
 
 
+@pytest.mark.parametrize("file", sorted((PACKAGE / "verbs").glob("*.py")), ids=lambda file: file.stem)
+def test_a_verb_imports_no_other(file: Path) -> None:
+    for module in imports(file, top_only=False):
+        assert not module.startswith("deploybench.verbs."), f"{file.stem} imports {module}"
+
+
 @pytest.mark.parametrize("name", sorted(VERBS | MIDDLE))
 def test_torch_is_imported_only_inside_functions(name: str) -> None:
     assert not imports(file_of(name), top_only=True) & HEAVY
