@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime
 import pytest
 from conftest import ROOT, native, one_line_error, python
-from deploybench import deployment, models, panel, record, routes, search, selection, summary
+from deploybench import deployment, models, panel, results_file, routes, search, selection, summary
 from deploybench.verbs import advise
 
 PANEL = ROOT / "docs" / "results" / "panel-cpu.json"
@@ -33,7 +33,7 @@ def of_round(run: dict[str, Any], turns: int) -> dict[str, Any]:
 def test_the_choice_is_within_3_percent_of_the_exhaustive_one(model: str) -> None:
     """Of the panel's measured runs, the search sees two turns a round and of each round only what it asks for; it is
     held to the medians of all of them."""
-    results = record.load(PANEL)
+    results = results_file.load(PANEL)
     runs = {
         runner: [run for run in results["runs"] if (run["model"], run["runner"]) == (model, runner)]
         for runner in results["config"]["runners"]
@@ -96,7 +96,7 @@ def test_a_model_is_advised_and_the_commands_work(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert [one["what"] for one in said["answers"]] == [advise.LATENCY, advise.THROUGHPUT, advise.START, advise.SIZE]
     assert "within the budget" in said["left_out"]["cpp/aoti/bf16"]
-    results = record.load(Path(said["results"][0]))
+    results = results_file.load(Path(said["results"][0]))
     assert results["complete"]
     for answer in said["answers"]:
         runs = [run for run in results["runs"] if run["runner"] == answer["runner"]]

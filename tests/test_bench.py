@@ -15,7 +15,7 @@ import numpy
 import pytest
 from bad_input import Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
-from deploybench import configuration, library_paths, models, paths, record, rounds, tables, tensor_file
+from deploybench import configuration, library_paths, models, paths, record, results_file, rounds, tables, tensor_file
 from deploybench.cases import Case
 from deploybench.errors import DeploybenchError
 
@@ -25,7 +25,7 @@ SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--r
 def results_in(folder: Path) -> dict[str, Any]:
     """The one results file in `folder`."""
     (file,) = folder.glob("*.json")
-    return record.load(file)
+    return results_file.load(file)
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
     deadline = time.monotonic() + 120
     while (
         not (files := [file for file in tmp_path.glob("*.json") if file.stat().st_size])
-        or not record.load(files[0])["runs"]
+        or not results_file.load(files[0])["runs"]
     ):
         assert time.monotonic() < deadline, "no first run"
         assert running.poll() is None, running.communicate()[1]
@@ -299,10 +299,10 @@ def test_a_round_with_a_failure_is_measured_again(finished: tuple[Path, str], tm
     failed = record.failure("python", None, "out_of_memory", "killed")
     results["runs"][1] = {**failed, **{key: first[key] for key in ("model", "round", "runner", "batch_size")}}
     file = tmp_path / "results.json"
-    record.save(file, {**results, "complete": False})
+    results_file.save(file, {**results, "complete": False})
     done = python("bench", "--resume", file)
     assert done.returncode == 0, done.stderr
-    whole = record.load(file)["runs"]
+    whole = results_file.load(file)["runs"]
     assert sorted((run["round"], run["runner"]) for run in whole) == sorted(
         (run["round"], run["runner"]) for run in results["runs"]
     ), "each once"
@@ -319,11 +319,11 @@ def test_a_refusal_is_not_tried_again(finished: tuple[Path, str], tmp_path: Path
         run = results["runs"][index]
         results["runs"][index] = {**refused, **{key: run[key] for key in ("model", "round", "runner", "batch_size")}}
     file = tmp_path / "results.json"
-    record.save(file, {**results, "complete": False})
+    results_file.save(file, {**results, "complete": False})
     done = python("bench", "--resume", file)
     assert done.returncode == 0, done.stderr
-    assert record.load(file)["runs"] == results["runs"]
-    markdown = tables.markdown(record.load(file)).splitlines()
+    assert results_file.load(file)["runs"] == results["runs"]
+    markdown = tables.markdown(results_file.load(file)).splitlines()
     assert markdown[markdown.index("- python/script: unsupported: not for it") - 1] == "", "no row of the table"
 
 
@@ -382,7 +382,7 @@ def test_workers_that_memory_does_not_hold_together_go_in_groups(
 
 
 def test_results_are_never_overwritten(tmp_path: Path) -> None:
-    files = [record.new_results_path(tmp_path) for _ in range(3)]
+    files = [results_file.new_path(tmp_path) for _ in range(3)]
     assert len(set(files)) == 3
 
 

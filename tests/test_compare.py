@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from bad_input import Run
 from conftest import ROOT
-from deploybench import changes, comparison, ranks, record, remeasure, stats, summary
+from deploybench import changes, comparison, ranks, record, remeasure, results_file, stats, summary
 from deploybench.changes import INCONCLUSIVE, PASS, REGRESSION, WIN, Change
 from deploybench.rounds import BASELINE, OLD
 from deploybench.verbs import compare
@@ -216,7 +216,7 @@ FILES = {"self-check": "resnet50-cpu-self-check.json", "languages": "resnet50-la
 
 def sittings(file: str) -> list[list[Round]]:
     """One for each runner of the file but eager."""
-    runs = record.load(RESULTS / FILES[file])["runs"]
+    runs = results_file.load(RESULTS / FILES[file])["runs"]
     by = {(run["runner"], run["round"]): run for run in runs}
     names = dict.fromkeys(run["runner"] for run in runs if run["runner"] != BASELINE)
     count = 1 + max(run["round"] for run in runs)
@@ -226,7 +226,7 @@ def sittings(file: str) -> list[list[Round]]:
 def twins(file: str) -> list[list[Round]]:
     """Pairs of one program in the same rounds, how far they lie apart taken out: a runner and its `#2`, or, on the same
     artifact, C++ and Python."""
-    runs = record.load(RESULTS / FILES[file])["runs"]
+    runs = results_file.load(RESULTS / FILES[file])["runs"]
     by = {(run["runner"], run["round"]): run for run in runs}
     names = dict.fromkeys(run["runner"] for run in runs)
     other = {name: name.removesuffix("#2") if "#2" in name else name.replace("cpp/", "python/", 1) for name in names}
@@ -358,7 +358,7 @@ def test_two_real_measurements_of_equal_programs_are_not_called_different(here: 
 def test_no_runner_suffers_more_from_the_machine_than_eager() -> None:
     """What the interval of two files stands on: while the machine slowed down by 13 % in 12 rounds, every runner lost between
     nothing and all of what eager lost."""
-    runs = record.load(RESULTS / FILES["languages"])["runs"]
+    runs = results_file.load(RESULTS / FILES["languages"])["runs"]
     slowing = {}
     for name in dict.fromkeys(run["runner"] for run in runs):
         logs = [statistics.fmean(map(math.log, stats.times_of_turns(run))) for run in runs if run["runner"] == name]

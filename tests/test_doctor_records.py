@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from bad_input import Place, Run
 from conftest import ROOT, native, one_line_error, python
-from deploybench import checks, facts, record, summary
+from deploybench import checks, facts, results_file, summary
 from deploybench.checks import PROBLEM, WARNING
 
 BENCHED = ("--routes", "script", "--rounds", "1", "--runs", "6")
@@ -143,7 +143,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_fault_of_results_is_named_alone(name: str) -> None:
     """In a sound file of this project; the same table that `report` prints from."""
-    results = record.load(ROOT / "docs" / "results" / "resnet50-languages-cpu.json")
+    results = results_file.load(ROOT / "docs" / "results" / "resnet50-languages-cpu.json")
     assert not any("RANDOM" not in line for line in summary.warnings(results))
     change, check, words = CHANGES[name]
     change(results)

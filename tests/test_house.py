@@ -15,7 +15,7 @@ from deploybench import cli, paths
 PACKAGE = paths.ROOT / "python" / "deploybench"
 GROUND = {
     "__init__", "archive", "child", "download", "errors", "library_paths", "libtorch", "libtorch_folder", "machine", "parser", "paths",
-    "proportions", "ranks", "record", "stats", "target", "terminal", "variants", "wheel",
+    "proportions", "ranks", "record", "results_file", "soundness", "stats", "target", "terminal", "variants", "wheel",
 }  # fmt: skip
 VERBS = {"__main__", "api", "cli", "search", *(module for module, _, _ in cli.VERBS.values())} - {
     "libtorch"

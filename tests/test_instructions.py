@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bad_input import Place
 from conftest import ROOT, one_line_error, python, unavailable
-from deploybench import cases, instructions, models, paths, record, stats
+from deploybench import cases, instructions, models, paths, results_file, stats
 from deploybench.errors import DeploybenchError
 
 # Counts 7 million a call and 3 billion for starting; what counts `true` has no calls.
@@ -69,7 +69,7 @@ def test_bench_counts_by_perf_where_it_counts(place: Place, tmp_path: Path) -> N
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (file,) = (tmp_path / "results").glob("*.json")
-    lines = record.load(file)["instructions"]
+    lines = results_file.load(file)["instructions"]
     assert [(line["runner"], line["counter"], line["calls"]) for line in lines] == [
         ("python/eager", "perf", [20, 220]), (f"{runtimes}/script", "perf", [20, 220]),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Artifact, native, one_line_error, python
-from deploybench import load, record, stats
+from deploybench import load, results_file, stats
 from deploybench.crew import Crew
 from deploybench.measurement import Measured
 
@@ -225,7 +225,7 @@ def driven(artifact: Artifact, artifacts: Path, tmp_path_factory: pytest.TempPat
 
 def test_bench_with_instances_and_batch_sizes(driven: tuple[Path, str]) -> None:
     file, text = driven
-    results = record.load(file)
+    results = results_file.load(file)
     assert {run["batch_size"] for run in results["runs"]} == {1, 3}
     assert all(run["instances"] == 2 and run["threads"] == 1 for run in results["runs"])
     for size in (1, 3):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from bad_input import Place
 from conftest import ROOT, python
-from deploybench import checkout, paths, record
+from deploybench import checkout, paths, results_file
 from deploybench.rounds import BASELINE, OLD
 
 ROUNDS = 6  # the least with an interval
@@ -57,7 +57,7 @@ def files(place: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (new,) = folder.glob("*.json")
-    results = record.load(new)
+    results = results_file.load(new)
     results["runs"] = [run for run in results["runs"] if run["runner"] in (BASELINE, "cpp/script")]
     new.write_text(json.dumps(results))
     for run in results["runs"]:
@@ -88,7 +88,7 @@ def test_the_old_programs_run_beside_the_new_ones(place: Place, files: tuple[Pat
     assert cases[BASELINE]["old"] > SLOWER > cases[BASELINE]["new"]
     if "cpp/script" in cases:
         assert cases["cpp/script"]["old"] < SLOWER, "the old C++ program has no such fault"
-    kept = record.load(ROOT / said["files"]["again"])
+    kept = results_file.load(ROOT / said["files"]["again"])
     order = [name for runner in cases for name in (runner, runner + OLD)]
     assert [run["runner"] for run in kept["runs"]] == order * ROUNDS
     assert all(run["parity"]["ok"] for run in kept["runs"])
@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_what_was_measured(place: Place, files: tuple[Path, Path], 
     assert "Traceback" not in said
     (file,) = folder.glob("*.json")
     assert f"interrupted; what there is: deploybench compare {paths.shown(file)}" in said
-    assert not record.load(file)["complete"]
+    assert not results_file.load(file)["complete"]
     assert "not complete" in python("compare", file).stdout
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from browser import Browser
 from conftest import ROOT, one_line_error, python
-from deploybench import record, tables
+from deploybench import record, results_file, tables
 
 RECORDS = ROOT / "docs" / "results"
 LARGEST = 8_000_000  # bytes of the page of 80 models by 8 routes
@@ -27,12 +27,12 @@ FIRST_COLUMNS = """return [...document.querySelectorAll('#entries tbody tr')].fi
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    return record.load(RECORDS / "resnet50-cpu.json")
+    return results_file.load(RECORDS / "resnet50-cpu.json")
 
 
 @pytest.fixture(scope="module")
 def panel() -> dict[str, Any]:
-    return record.load(RECORDS / "panel-cpu.json")
+    return results_file.load(RECORDS / "panel-cpu.json")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def page(tmp_path: Path) -> Page:
         files = []
         for number, one in enumerate(results):
             files.append(tmp_path / f"{number}.json")
-            record.save(files[-1], one)
+            results_file.save(files[-1], one)
         done = python("report", *files, "--format", "html", "--out", tmp_path / "report.html")
         assert done.returncode == code, done.stderr
         assert done.stdout == ""
@@ -282,7 +282,7 @@ def test_a_csv_has_a_line_an_entry_with_raw_numbers(results: dict[str, Any], tmp
         "round": 0,
     }
     made["runs"] = [run for run in made["runs"] if run["runner"] != "cpp/script"] + [failure]
-    record.save(file, made)
+    results_file.save(file, made)
     done = python("report", file, "--format", "csv")
     assert done.returncode == 1, "a runner failed"
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -300,7 +300,7 @@ def test_files_of_unlike_machines_are_refused(results: dict[str, Any], tmp_path:
     other = copy.deepcopy(results)
     other["environment"]["cpu"] = "Another CPU"
     for name, one in (("a", results), ("b", other)):
-        record.save(tmp_path / f"{name}.json", one)
+        results_file.save(tmp_path / f"{name}.json", one)
     for form in ("html", "csv"):
         done = python("report", tmp_path / "a.json", tmp_path / "b.json", "--format", form, "--out", tmp_path / "out")
         one_line_error(done, 2, "a.json", "b.json", "unlike", "cpu was AMD EPYC, is Another CPU", "one by one")
@@ -329,7 +329,7 @@ def test_a_page_goes_into_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(RECORDS.glob("*.json")), ids=lambda file: file.stem)
 def test_the_pages_of_the_documentation_are_made_of_the_records(file: Path) -> None:
-    made = tables.markdown(record.load(file), file)
+    made = tables.markdown(results_file.load(file), file)
     assert file.with_suffix(".md").read_text(encoding="utf-8") == made, "make them anew: nox -s results"
 
 

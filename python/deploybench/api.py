@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from deploybench import answers, cli, library_paths, record, summary, tables, terminal
+from deploybench import answers, cli, library_paths, results_file, summary, tables, terminal
 from deploybench.errors import DeploybenchError
 from deploybench.result import Result, write_text
 from deploybench.verbs import bench as bench_verb
@@ -246,8 +246,8 @@ def bench(models: Names = "resnet50", **flags: Unpack[BenchFlags]) -> BenchResul
 def report(file: PathLike | None = None) -> BenchResult:
     """The results in `file`, or the last ones that were measured. Raises input_missing or input_invalid."""
     args = _parsed("report", () if file is None else (file,), {})
-    path = args.files[0] if args.files else record.latest(args.results)
-    return BenchResult(path, record.load(path))
+    path = args.files[0] if args.files else results_file.latest(args.results)
+    return BenchResult(path, results_file.load(path))
 
 
 def _several(given: PathLike | Sequence[PathLike]) -> tuple[PathLike, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploybench import record
+from deploybench import soundness
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
 
@@ -42,10 +42,6 @@ def _whole(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
 def _top5(value: object) -> bool:
     return isinstance(value, list) and all(
         one is None or (isinstance(one, list) and one != [] and all(map(_whole, one))) for one in value
@@ -60,19 +56,20 @@ def _classes(value: object) -> bool:
                for one in value.values())  # fmt: skip
 
 
-CONFIG: record.Checks = {
-    "models": _texts, "runners": _texts, "device": lambda value: isinstance(value, str),
-    "data": record.TEXT, "artifacts": record.TEXT, "generate": _texts, "batch_size": _whole,
-    "classes": record.TEXT_OR_NULL, **dict.fromkeys(("limit", "instances", "threads"), lambda value: value is None or _whole(value)),
+CONFIG: soundness.Checks = {
+    "models": soundness.texts, "runners": soundness.texts, "device": lambda value: isinstance(value, str),
+    "data": soundness.TEXT, "artifacts": soundness.TEXT, "generate": soundness.texts, "batch_size": _whole,
+    "classes": soundness.TEXT_OR_NULL,
+    **dict.fromkeys(("limit", "instances", "threads"), lambda value: value is None or _whole(value)),
 }  # fmt: skip
-PARTS: record.Checks = {
-    "photos": _texts, "models": _classes, "environment": lambda value: isinstance(value, dict),
-    "complete": lambda value: isinstance(value, bool), "others": _whole, "empty_folders": _texts,
+PARTS: soundness.Checks = {
+    "photos": soundness.texts, "models": _classes, "environment": lambda value: isinstance(value, dict),
+    "complete": lambda value: isinstance(value, bool), "others": _whole, "empty_folders": soundness.texts,
     "runs": lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
 }  # fmt: skip
-RUN: record.Checks = {
+RUN: soundness.Checks = {
     "model": lambda value: isinstance(value, str), "runner": lambda value: isinstance(value, str), "top5": _top5,
-    "problems": lambda value: isinstance(value, dict) and _texts([*value.values()]), "fingerprint": lambda value: isinstance(value, str),
+    "problems": lambda value: isinstance(value, dict) and soundness.texts([*value.values()]), "fingerprint": soundness.TEXT,
     "timed_images": _whole, "timed_seconds": lambda value: isinstance(value, int | float) and value >= 0,
 }  # fmt: skip
 
@@ -94,14 +91,14 @@ def _flaws(results: object) -> Iterator[str]:
         if not run["problems"].keys() <= set(map(str, range(len(run["top5"])))):
             yield f"runs[{number}].problems are not of its photos"
         if "error" in run:
-            yield from _missing(f"runs[{number}].error.", run["error"], record.FAILED)
+            yield from _missing(f"runs[{number}].error.", run["error"], soundness.FAILED)
     folders = {photo.partition("/")[0] for photo in results["photos"]}
     for model, about in results["models"].items():
         if not folders <= about["classes"].keys():
             yield f"models.{model}.classes lacks a folder"
 
 
-def _missing(where: str, part: object, checks: record.Checks) -> Iterator[str]:
+def _missing(where: str, part: object, checks: soundness.Checks) -> Iterator[str]:
     for field, check in checks.items():
         if not isinstance(part, dict) or field not in part or not check(part[field]):
             yield f"{where}{field} is not what evaluate writes"

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploybench import cases, models, record, rounds, terminal
+from deploybench import cases, models, record, results_file, rounds, terminal
 from deploybench.changes import Key
 from deploybench.checkout import Checkout
 from deploybench.errors import DeploybenchError
@@ -30,7 +30,7 @@ def remeasure(
     configs[0]["artifacts"] = str(_artifacts(configs[0], configs[1], checkout))
     _check_apart(configs[0], configs[1], checkout)
     known = {model.name: model for model in models.select(new["config"]["models"])}
-    path = record.new_results_path(folder)
+    path = results_file.new_path(folder)
     groups: dict[tuple[str, int], list[str]] = {}
     for model, runner, size in keys:
         groups.setdefault((model, size), []).append(runner)
@@ -42,7 +42,7 @@ def remeasure(
     results = {
         "schema": record.SCHEMA, "complete": False, "environment": record.environment(), "config": config, "runs": [],
     }  # fmt: skip
-    record.save(path, results)
+    results_file.save(path, results)
     try:
         for (model, size), members in groups.items():
             about = {"runners": _beside(members), "batch_size": size}
@@ -51,7 +51,7 @@ def remeasure(
         terminal.notice(f"\ninterrupted; what there is: deploybench compare {shown(path)}")
         raise
     results["complete"] = True
-    record.save(path, results)
+    results_file.save(path, results)
     return path, results
 
 
@@ -107,4 +107,4 @@ def _measure(
         ) as bar:
             for lines in rounds.run_rounds(case, new, bar, Path(folder), (before, old)):
                 results["runs"] += lines
-                record.save(path, results)
+                results_file.save(path, results)

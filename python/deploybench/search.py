@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deploybench import cases, configuration, record, rounds, routes, selection, summary, terminal
+from deploybench import cases, configuration, results_file, rounds, routes, selection, summary, terminal
 from deploybench.models import Model
 from deploybench.rounds import BASELINE
 from deploybench.verbs import bench
@@ -93,20 +93,20 @@ class Search:
         file and the sound runs. `more`: flags of bench."""
         arguments = self._arguments(names, *more)
         results = configuration.configure(arguments)
-        path = record.new_results_path(arguments.results)
+        path = results_file.new_path(arguments.results)
         todo, took = [BASELINE, *names], 0.0
         for number in range(ROUNDS):
             terminal.notice(f"round {number + 1}: {', '.join(todo)}")
             start = time.monotonic()
             self._round(todo, number, results)
-            record.save(path, results)
+            results_file.save(path, results)
             took = (time.monotonic() - start) / len(todo)
             measured = self._sound(names, results)
             todo = names if number + 1 < least else selection.undecided(measured, CLOSE)
             if not todo or self.spent() + took * len(todo) / self.budget > until:
                 break
         results["complete"] = True
-        record.save(path, results)
+        results_file.save(path, results)
         return path, measured
 
     def _round(self, names: list[str], number: int, results: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from deploybench import (
     models,
     options,
     paths,
-    record,
+    results_file,
     rounds,
     routes,
     summary,
@@ -190,9 +190,9 @@ def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | N
                         show(tables.counted_line(results, model.name, size))
     finally:
         results["stolen_fraction"], results["others_fraction"] = machine.shares(before, machine.ticks())
-        record.save(path, results)
+        results_file.save(path, results)
     results["complete"] = True
-    record.save(path, results)
+    results_file.save(path, results)
     with artifact.written_atomically(path.with_suffix(".md")) as partial:
         partial.write_text(tables.markdown(results), encoding="utf-8")
 
@@ -202,21 +202,23 @@ def _count_instructions(model: Model, size: int, path: Path, results: dict[str, 
     config, lines = {**results["config"], "batch_size": size}, results.setdefault("instructions", [])
     counter = instructions.choose()
     terminal.notice(f"counting instructions by {counter.name}")
-    instructions.count_all(cases.prepare(model, config), config, lines, lambda: record.save(path, results), counter)
+    instructions.count_all(
+        cases.prepare(model, config), config, lines, lambda: results_file.save(path, results), counter
+    )
 
 
 def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """A new results file."""
     results = configuration.configure(args)
-    path = record.new_results_path(args.results)
-    record.save(path, results)
+    path = results_file.new_path(args.results)
+    results_file.save(path, results)
     return path, results
 
 
 def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The results file to go on with; failed runs are tried again, refusals are kept."""
-    path = Path(args.resume) if args.resume else record.latest(args.results)
-    results = record.load(path)
+    path = Path(args.resume) if args.resume else results_file.latest(args.results)
+    results = results_file.load(path)
     configuration.check_environment(path, results, "bench")
     missing = ", ".join(sorted(CONFIGURED - results["config"].keys()))
     if missing:
@@ -257,4 +259,4 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
         with tqdm(todo, unit="round", desc=model.name, disable=terminal.no_bar(), leave=False, file=sys.stderr) as bar:
             for lines in rounds.run_rounds(case, config, bar, scratch):
                 runs += lines
-                record.save(path, results)
+                results_file.save(path, results)

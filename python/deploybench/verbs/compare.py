@@ -19,6 +19,7 @@ from deploybench import (
     paths,
     record,
     remeasure,
+    results_file,
     summary,
     terminal,
 )
@@ -103,7 +104,7 @@ def check_flags(args: argparse.Namespace) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """A results file whose times are those of calls. Raises input_missing, input_invalid."""
-    results = record.load(path)
+    results = results_file.load(path)
     if summary.arriving(results) or any(run.get("turn_rates") for run in results["runs"]):
         raise DeploybenchError(
             "usage", f"{shown(path)}: holds latencies under load, which have no ratio; deploybench report shows them"
@@ -195,7 +196,7 @@ def of_pairs(path: Path, margin: float) -> Comparison:
 
 def of_instructions(args: argparse.Namespace, margin: float) -> Comparison:
     """Of the instructions that both files have counted."""
-    old, new = record.load(args.old), record.load(args.new)
+    old, new = results_file.load(args.old), results_file.load(args.new)
     lines = []
     for path, results in ((args.old, old), (args.new, new)):
         if not results.get("instructions"):

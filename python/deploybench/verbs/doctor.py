@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploybench import checks, facts, options, paths, record, terminal
+from deploybench import checks, facts, options, paths, record, results_file, terminal
 from deploybench.checks import OK, PROBLEM, UNKNOWN, WARNING, Finding
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _sections(args: argparse.Namespace) -> Iterator[Section]:
     """All that was asked for, in turn; what the user named is read first, so that a wrong name is said at once."""
-    read = [record.load_lines(path) for path in args.records]
+    read = [results_file.load_lines(path) for path in args.records]
     if args.program and not args.program.is_file():
         raise DeploybenchError("input_missing", f"{shown(args.program)}: no such program; name one with --program FILE")
     if args.libtorch and not args.libtorch.is_dir():

@@ -21,6 +21,7 @@ from deploybench import (
     paths,
     record,
     respondent,
+    results_file,
     routes,
     terminal,
 )
@@ -93,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
         return 130
     finally:
         if results["runs"]:
-            record.save(path, results)
+            results_file.save(path, results)
         else:  # nothing was answered: the model cannot be made, or the folders are not its classes
             path.unlink(missing_ok=True)
     results["complete"] = True
-    record.save(path, results)
+    results_file.save(path, results)
     if args.json:
         terminal.emit(accuracy_table.summary(results, path))
     else:
@@ -134,7 +135,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
     full = set(map(photos.folder_of, photos.photos))
     empty = [folder for folder in photos.folders if folder not in full]
     photos = dataset.sample(photos, args.limit or len(photos.photos))
-    path = record.new_results_path(args.results, record.EVALUATION)
+    path = results_file.new_path(args.results, results_file.EVALUATION)
     results = {
         "kind": evaluation.KIND,
         "schema": evaluation.SCHEMA,
@@ -147,14 +148,14 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
         "models": {},
         "runs": [],
     }
-    record.save(path, results)
+    results_file.save(path, results)
     return path, results, photos
 
 
 def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Dataset]:
     """The results file to go on with: predictions are kept, and runners that failed are tried again."""
     given = Path(args.resume) if args.resume else None
-    path = given or record.latest(args.results, record.EVALUATION, "deploybench evaluate --data FOLDER")
+    path = given or results_file.latest(args.results, results_file.EVALUATION, "deploybench evaluate --data FOLDER")
     results = evaluation.load(path)
     configuration.check_environment(path, results, "evaluate")
     config = results["config"]
@@ -193,7 +194,7 @@ class Progress:
     def save(self) -> None:
         """Writes the file, and says when to do so again."""
         start = time.monotonic()
-        record.save(self.path, self.results)
+        results_file.save(self.path, self.results)
         now = time.monotonic()
         self._next = now + max(SAVED_SECONDS, (now - start) / SAVING_SHARE)
 

@@ -14,7 +14,7 @@ from deploybench import (
     evaluation,
     page,
     paths,
-    record,
+    results_file,
     summary,
     tables,
     terminal,
@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
         raise DeploybenchError(
             "usage", f"{args.out}: records end in .json, and none is written over; --out FILE.html, .md or .csv"
         )
-    named = list(dict.fromkeys(args.files)) or [record.latest(args.results)]
-    if any(path.name.endswith(record.EVALUATION) for path in named):
+    named = list(dict.fromkeys(args.files)) or [results_file.latest(args.results)]
+    if any(path.name.endswith(results_file.EVALUATION) for path in named):
         return _evaluations(named, chosen, args)
-    files = [(path, record.load(path)) for path in named]
+    files = [(path, results_file.load(path)) for path in named]
     if len(files) > 1 and chosen in ("html", "csv"):
         page.refuse_unlike(files)
     if args.accuracy:
@@ -78,7 +78,7 @@ def _evaluations(named: list[Path], chosen: str, args: argparse.Namespace) -> in
     """The tables of what `evaluate` found."""
     if chosen not in ("text", "markdown"):
         raise DeploybenchError("usage", f"--format {chosen}: of an evaluation there are text, markdown and --json")
-    if other := next((path for path in named if not path.name.endswith(record.EVALUATION)), None):
+    if other := next((path for path in named if not path.name.endswith(results_file.EVALUATION)), None):
         raise DeploybenchError("usage", f"{other}: times, beside an evaluation; --accuracy FILE joins the two")
     found = [(path, evaluation.load(path)) for path in named]
     said = "\n".join(accuracy_table.text(results, path, chosen == "markdown") for path, results in found)

@@ -1,0 +1,113 @@
+"""The results file, which holds the records of many runs: made, saved, found and read. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from deploybench import record, soundness
+from deploybench.errors import DeploybenchError
+from deploybench.paths import shown
+
+EVALUATION = ".evaluation.json"  # how results of `evaluate` are called, which lie beside those of `bench`
+
+
+def new_path(folder: Path, suffix: str = ".json") -> Path:
+    """`<folder>/<UTC time>-<host><suffix>`, created empty and exclusively: a results file is never overwritten."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for again in ("", *(f"-{number}" for number in range(2, 100))):
+            path = folder / f"{stamp}-{socket.gethostname()}{again}{suffix}"
+            with contextlib.suppress(FileExistsError):
+                path.open("x").close()
+                return path
+    except OSError as error:
+        raise DeploybenchError(
+            "output_unwritable",
+            f"{shown(folder)}: no results file can be made ({error.strerror}); choose --results FOLDER",
+        ) from error
+    raise DeploybenchError("output_unwritable", f"{shown(folder)}: a hundred results in one second; wait and try again")
+
+
+def save(path: Path, results: dict[str, Any]) -> None:
+    """Writes the results file atomically."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(results) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:  # as new_path made it
+                path.unlink()
+        raise DeploybenchError(
+            "output_unwritable",
+            f"{shown(path)}: cannot be written ({error.strerror}); free space or choose --results FOLDER",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The results in `path`. Raises input_missing or input_invalid."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DeploybenchError(
+            "input_missing", f"{shown(path)}: no such results file; make one with: make bench"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DeploybenchError(
+            "input_invalid", f"{shown(path)}: not a results file ({error}); run bench again"
+        ) from error
+    if why := soundness.flaw(results):
+        raise DeploybenchError("input_invalid", f"{shown(path)}: not a results file ({why}); run bench again")
+    return dict(results)
+
+
+def load_lines(path: Path) -> dict[str, Any]:
+    """A results file, or the lines that workers printed with --json, as results without environment and config. Raises
+    input_missing or input_invalid."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError, RecursionError):
+        return load(path)  # which says what is wrong, or reads a file that has been laid out over several lines
+    if (len(lines) == 1 and isinstance(lines[0], dict) and "runs" in lines[0]) or not lines:
+        return load(path)
+    bare = {
+        name: check
+        for name, check in {**soundness.RUN, **soundness.MEASURED}.items()
+        if name not in ("round", "cold_start_seconds")
+    }
+    parts: list[tuple[str, object, soundness.Checks]] = []
+    for number, line in enumerate(lines, 1):
+        where, fields = f"line {number}", line if isinstance(line, dict) else {}
+        if fields.get("schema") != record.SCHEMA:
+            raise DeploybenchError(
+                "input_invalid",
+                f"{shown(path)}: {where} is no record of schema {record.SCHEMA}; give a results file, or what `bench --json` printed",
+            )
+        parts.append((where, line, {"runtime": soundness.TEXT} if "error" in fields else bare))
+    measured = [(f"line {number}", line) for number, line in enumerate(lines, 1) if "error" not in line]
+    if why := soundness.first_wrong(parts) or soundness.first_wrong(
+        [(where, line, soundness.that_it_has(line, "run")) for where, line in measured]
+    ):
+        raise DeploybenchError("input_invalid", f"{shown(path)}: not a record ({why}); run the worker again")
+    runs = [{"round": 0, **line} for line in lines if "error" not in line]
+    return {"schema": record.SCHEMA, "complete": True, "environment": {}, "config": {}, "runs": runs}
+
+
+def latest(folder: Path, suffix: str = ".json", make: str = "make bench") -> Path:
+    """The newest results file in `folder`, of bench or of the kind that this suffix says."""
+    files = [file for file in folder.glob(f"*{suffix}") if file.stat().st_size]
+    if suffix != EVALUATION:
+        files = [file for file in files if not file.name.endswith(EVALUATION)]
+    if not files:
+        raise DeploybenchError("input_missing", f"{shown(folder)}: holds no results; make some with: {make}")
+    return max(files, key=lambda file: file.stat().st_mtime_ns)
