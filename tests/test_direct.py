@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Artifact, one_line_error, python
-from deploybench import job, models, record
+from deploybench import cases, job, models, record
 from deploybench.errors import DeploybenchError
 from deploybench.options import Overrides
 from deploybench.routes import direct, graph, inductor
@@ -282,3 +282,13 @@ def test_the_matrix_leaves_out_what_this_cpu_lacks(
     assert "as this CPU lacks avx512_bf16: python/direct/bf16, cpp/direct/bf16" in capsys.readouterr().err
     monkeypatch.setattr(record, "cpu_flags", lambda: ["avx512_bf16"])
     assert matrix._usual() == matrix.RUNNERS
+
+
+def test_the_matrix_says_the_same_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A verdict names files without the folder of that run, and so does all of docs/matrix.csv."""
+    monkeypatch.setattr(cases, "prepare", lambda model, config: None)
+    monkeypatch.setattr(matrix, "_verdict", lambda *_: f"FAIL {tmp_path}/artifacts/a.ts: broke")
+    found = matrix.try_model(models.select(["alexnet"])[0], ["cpp/fused"], tmp_path, 1, False)
+    assert found == {"cpp/fused": "FAIL a.ts: broke"}
+    for row in matrix.read_expected().values():
+        assert not [verdict for verdict in row.values() if " /" in verdict]

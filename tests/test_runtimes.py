@@ -58,6 +58,50 @@ def test_fused_is_not_frozen(artifact: Artifact, tensor: TensorOf, tmp_path: Pat
         assert (answers[0] != answers[1]).any(), runtime
 
 
+ATTENTION = """
+import torch
+from torch import nn
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.head = nn.Linear(64, 96), nn.Linear(32, 10)
+        self.scale, self.bias = nn.Parameter(torch.full((4, 1, 1), 2.3)), nn.Parameter(torch.randn(1, 4, 48, 48))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x.reshape(1, 48, 64)).reshape(1, 48, 3, 4, 8).permute(2, 0, 3, 1, 4)
+        cosines = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).transpose(-2, -1)
+        mixed = torch.softmax(cosines * self.scale.exp() + self.bias, -1) @ v
+        return self.head(mixed.transpose(1, 2).reshape(1, 48, 32).mean(1))
+
+
+def attention():
+    return Attention()
+"""
+
+
+def test_attention_of_cosines_is_fused(tmp_path: Path) -> None:
+    """As Swin V2 has it: a product of activations, times a constant, plus a constant, at which the fuser ends if it is let."""
+    (tmp_path / "att.py").write_text(ATTENTION)
+    more = {"env": {"PYTHONPATH": f"{paths.ROOT / 'python'}:{tmp_path}"}}
+    own = ("--model", "att:attention", "--weights", "random", "--crop", 32, "--artifacts", tmp_path)
+    done = python("generate", *own, "--routes", "eager,fused", **more)
+    assert done.returncode == 0, done.stderr
+    output = tmp_path / "output.npy"
+
+    def answer(runtime: str, route: str, file: str) -> numpy.ndarray:
+        flags = ("--artifact", tmp_path / file, "--route", route, "--output", output, "--threads", 1, *FEW)
+        done = python("worker", *flags, **more) if runtime == "python" else native("bench", *flags)
+        assert done.returncode == 0, done.stderr
+        return tensor_file.read_array(output)
+
+    eager = answer("python", "eager", "attention.eager-fp32-cpu.pth")
+    for runtime in ("python", "cpp"):
+        verdict = parity.compare(eager, answer(runtime, "fused", "attention.frozen-fp32-cpu.ts"), "fp32", "cpu")
+        assert verdict.ok, (runtime, verdict.reason)
+
+
 @pytest.mark.parametrize("model", [*GENERATED, "swin_t"])
 def test_the_peers_agree(model: str, artifact: Artifact, tensor: TensorOf, eager_of: EagerOf, tmp_path: Path) -> None:
     for package in ("onnxruntime", "openvino", "onnxscript"):

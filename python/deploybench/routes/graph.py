@@ -148,9 +148,9 @@ def widen_scalars(graph: fx.GraphModule) -> None:
 
 
 def part_matmuls(graph: fx.GraphModule) -> None:
-    """A view between a product of two activations and the constant added to it: fused, the two end with
-    vector::_M_range_check in oneDNN Graph's fuser (Swin's attention)."""
-    for node in _calls(graph, aten.add.Tensor):
+    """A view between a product of two activations and the constant that it is multiplied by or that is added to it: fused, the
+    two end with vector::_M_range_check in oneDNN Graph's fuser (the attention of Swin, and of Swin V2)."""
+    for node in _calls(graph, aten.add.Tensor, aten.mul.Tensor):
         product, other = node.args[:2]
         if product.target is aten.matmul.default and isinstance(other, fx.Node) and other.op == "get_attr":
             with graph.graph.inserting_before(node):

@@ -99,6 +99,8 @@ def try_model(model: Model, runners: list[str], scratch: Path, threads: int, str
         verdicts = {runner: _verdict(case, runner, config, scratch) for runner in runners}
     except DeploybenchError as error:
         verdicts = dict.fromkeys(runners, f"FAIL {error}")
+    # the table says the same wherever it is made
+    verdicts = {runner: verdict.replace(f"{scratch}/artifacts/", "") for runner, verdict in verdicts.items()}
     for made in (scratch / "artifacts").glob(f"{model.name}.*"):
         made.unlink()
     return verdicts
