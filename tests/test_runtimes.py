@@ -66,14 +66,15 @@ from torch import nn
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.qkv, self.head = nn.Linear(64, 96), nn.Linear(32, 10)
+        self.qkv, self.head, self.norm = nn.Linear(64, 96), nn.Linear(32, 10), nn.LayerNorm(32)
         self.scale, self.bias = nn.Parameter(torch.full((4, 1, 1), 2.3)), nn.Parameter(torch.randn(1, 4, 48, 48))
 
     def forward(self, x):
         q, k, v = self.qkv(x.reshape(1, 48, 64)).reshape(1, 48, 3, 4, 8).permute(2, 0, 3, 1, 4)
         cosines = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).transpose(-2, -1)
         mixed = torch.softmax(cosines * self.scale.exp() + self.bias, -1) @ v
-        return self.head(mixed.transpose(1, 2).reshape(1, 48, 32).mean(1))
+        x = x.reshape(1, 48, 64)[:, :, :32]
+        return self.head((x + self.norm(mixed.transpose(1, 2).reshape(1, 48, 32))).mean(1))
 
 
 def attention():
@@ -82,7 +83,8 @@ def attention():
 
 
 def test_attention_of_cosines_is_fused(tmp_path: Path) -> None:
-    """As Swin V2 has it: a product of activations, times a constant, plus a constant, at which the fuser ends if it is let."""
+    """A block as Swin V2 has it: a product of activations, times a constant, plus a constant, at which the fuser ends if it is
+    let; and a sum of the input and of what layer norm gives, which it computes wrong if it is let."""
     (tmp_path / "att.py").write_text(ATTENTION)
     more = {"env": {"PYTHONPATH": f"{paths.ROOT / 'python'}:{tmp_path}"}}
     own = ("--model", "att:attention", "--weights", "random", "--crop", 32, "--artifacts", tmp_path)

@@ -153,8 +153,22 @@ def part_matmuls(graph: fx.GraphModule) -> None:
     for node in _calls(graph, aten.add.Tensor, aten.mul.Tensor):
         product, other = node.args[:2]
         if product.target is aten.matmul.default and isinstance(other, fx.Node) and other.op == "get_attr":
-            with graph.graph.inserting_before(node):
-                node.replace_input_with(product, _insert(graph, aten.reshape.default, (product, _shape(product))))
+            _part(graph, product, node)
+
+
+def part_layer_norms(graph: fx.GraphModule) -> None:
+    """A view between layer norm and the sum that it goes into: fused, x + norm(f(x)) is wrong by as much as x is large (the
+    blocks of Swin V2, oneDNN Graph of torch 2.13)."""
+    for node in _calls(graph, aten.add.Tensor):
+        for source in node.all_input_nodes:
+            if source.target is aten.layer_norm.default:
+                _part(graph, source, node)
+
+
+def _part(graph: fx.GraphModule, source: Any, user: fx.Node) -> None:
+    """Puts a view, which the fuser does not take, between the two."""
+    with graph.graph.inserting_before(user):
+        user.replace_input_with(source, _insert(graph, aten.reshape.default, (source, _shape(source))))
 
 
 def _calls(graph: fx.GraphModule, *targets: Callable[..., Any]) -> list[Any]:
@@ -228,4 +242,5 @@ REWRITINGS = (
     fold_hard_sigmoid,
     widen_scalars,
     part_matmuls,
+    part_layer_norms,
 )
