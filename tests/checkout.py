@@ -19,7 +19,7 @@ from conftest import ROOT, SECONDS, Done
 from deploybench import library_paths
 
 LARGE, SMALL = "resnet50", "squeezenet1_1"
-SHORTER = {  # constant of verbs/bench.py: its value in the copy
+SHORTER = {  # constant of configuration.py: its value in the copy
     "ROUNDS, LEAST_ROUNDS": "1, 1", "SELF_CHECK_ROUNDS": "1", "RUNS, LEAST_RUNS": "5, 5", "CALLS": "1",
 }  # fmt: skip
 
@@ -65,12 +65,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         (folder / name).symlink_to(ROOT / name)
     for verb in folder.glob("python/deploybench/verbs/*.py"):  # the default of --models
         verb.write_text(verb.read_text(encoding="utf-8").replace(f'"{LARGE}"', f'"{SMALL}"'), encoding="utf-8")
-    bench = folder / "python/deploybench/verbs/bench.py"
-    text = bench.read_text(encoding="utf-8")
+    configuration = folder / "python/deploybench/configuration.py"
+    text = configuration.read_text(encoding="utf-8")
     for constant, value in SHORTER.items():
         text, count = re.subn(rf"^{constant} = .*", f"{constant} = {value}", text, flags=re.MULTILINE)
         assert count == 1, constant
-    text, count = re.subn(r'("--warmup",.*?default=)10', r"\g<1>1", text, flags=re.DOTALL)
+    configuration.write_text(text, encoding="utf-8")
+    bench = folder / "python/deploybench/verbs/bench.py"
+    text, count = re.subn(r'("--warmup",.*?default=)10', r"\g<1>1", bench.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert count == 1
     bench.write_text(text, encoding="utf-8")
     program(folder / "programs/deploybench", f'exec {sys.executable} -m deploybench "$@"')
