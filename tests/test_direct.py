@@ -134,10 +134,11 @@ def pools() -> Net:
 
 
 def norms() -> Net:
-    """As ConvNeXt: layer norm over channels, linear layers over pixels, a scale for each channel."""
+    """As ConvNeXt: layer norm over channels, linear layers over pixels, a scale for each channel; and a sum of what was normed."""
 
     def run(n: Any, x: torch.Tensor) -> torch.Tensor:
         a = n.norm(n.a(x).permute(0, 2, 3, 1))
+        a = a + n.norm(a)
         b = n.narrow(F.gelu(n.wide(a))).permute(0, 3, 1, 2) * n.scale.weight.reshape(-1, 1, 1)
         return answer(n.head, b + a.permute(0, 3, 1, 2) + 0.5)
 

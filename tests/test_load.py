@@ -238,7 +238,7 @@ def test_bench_where_images_arrive(artifacts: Path, artifact: Artifact, tmp_path
     artifact("squeezenet1_1", "script")
     common = ("--models", "squeezenet1_1", "--weights", "random", "--artifacts", artifacts, "--results", tmp_path)
     # a bound that is kept: a search that keeps nothing goes down to rates at which few images arrive, and takes minutes
-    flags = ("--latency-bound", 5, "--load-seconds", 0.3, "--warmup", 3, "--rounds", 1, "--threads", 1)
+    flags = ("--latency-bound", 5, "--load-seconds", 0.3, "--warmup", 3, "--threads", 1)
     done = python("bench", *common, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "images arrive by themselves: p99 within 5000 ms" in done.stdout

@@ -21,6 +21,21 @@ RUNS, LEAST_RUNS = 100, 60
 CALLS = 1500  # timed, of all runners of a model, by which runs become fewer
 WORKERS = 36  # processes a model, by which rounds become fewer: 32 runners of ResNet-50 take 80 s a round
 
+CONFIGURED = {  # what a results file must say to be gone on with
+    "models",
+    "runners",
+    "rounds",
+    "runs",
+    "generate",
+    "input",
+    "artifacts",
+    "device",
+    "strict",
+    "batch_sizes",
+    *WORKER_FLAGS,
+    *LOAD_FLAGS,
+}
+
 
 def configure(args: argparse.Namespace) -> dict[str, Any]:
     """Results that have no runs yet, the whole configuration inside."""

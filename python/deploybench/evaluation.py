@@ -57,18 +57,18 @@ def _classes(value: object) -> bool:
 
 
 CONFIG: soundness.Checks = {
-    "models": soundness.texts, "runners": soundness.texts, "device": lambda value: isinstance(value, str),
+    "models": soundness.texts, "runners": soundness.texts, "device": soundness.TEXT,
     "data": soundness.TEXT, "artifacts": soundness.TEXT, "generate": soundness.texts, "batch_size": _whole,
     "classes": soundness.TEXT_OR_NULL,
     **dict.fromkeys(("limit", "instances", "threads"), lambda value: value is None or _whole(value)),
 }  # fmt: skip
 PARTS: soundness.Checks = {
     "photos": soundness.texts, "models": _classes, "environment": lambda value: isinstance(value, dict),
-    "complete": lambda value: isinstance(value, bool), "others": _whole, "empty_folders": soundness.texts,
+    "complete": soundness.BOOLEAN, "others": _whole, "empty_folders": soundness.texts,
     "runs": lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
 }  # fmt: skip
 RUN: soundness.Checks = {
-    "model": lambda value: isinstance(value, str), "runner": lambda value: isinstance(value, str), "top5": _top5,
+    "model": soundness.TEXT, "runner": soundness.TEXT, "top5": _top5,
     "problems": lambda value: isinstance(value, dict) and soundness.texts([*value.values()]), "fingerprint": soundness.TEXT,
     "timed_images": _whole, "timed_seconds": lambda value: isinstance(value, int | float) and value >= 0,
 }  # fmt: skip

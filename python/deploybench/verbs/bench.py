@@ -32,23 +32,9 @@ from deploybench import (
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
-from deploybench.rounds import BASELINE, LOAD_FLAGS, WORKER_FLAGS
+from deploybench.rounds import BASELINE, LOAD_FLAGS
 
 EXAMPLE = "bench --models squeezenet1_1 --routes script,frozen"
-CONFIGURED = {
-    "models",
-    "runners",
-    "rounds",
-    "runs",
-    "generate",
-    "input",
-    "artifacts",
-    "device",
-    "strict",
-    "batch_sizes",
-    *WORKER_FLAGS,
-    *LOAD_FLAGS,
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -220,7 +206,7 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     path = Path(args.resume) if args.resume else results_file.latest(args.results)
     results = results_file.load(path)
     configuration.check_environment(path, results, "bench")
-    missing = ", ".join(sorted(CONFIGURED - results["config"].keys()))
+    missing = ", ".join(sorted(configuration.CONFIGURED - results["config"].keys()))
     if missing:
         raise DeploybenchError(
             "input_invalid", f"{shown(path)}: its config lacks {missing}; run bench without --resume"

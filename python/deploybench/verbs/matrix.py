@@ -87,9 +87,10 @@ def _usual() -> list[str]:
 def try_model(model: Model, runners: list[str], scratch: Path, threads: int, strict: bool) -> dict[str, str]:
     """The verdict of each runner: PASS, or FAIL with the reason, or REFUSED, by a route that is not made for the model. What
     was made for it is removed again."""
+    artifacts = scratch / "artifacts"
     config: dict[str, Any] = {
         "device": "cpu", "runners": runners, "generate": ["--weights", "random"],
-        "artifacts": str(scratch / "artifacts"), "input": str(paths.PHOTO),
+        "artifacts": str(artifacts), "input": str(paths.PHOTO),
         "rounds": 1, "runs": CALLS, "turn": CALLS, "warmup": 0, "min_seconds": 0.0, "max_seconds": 60.0, "batch_size": 1, "instances": 1,
         "threads": threads, "interop_threads": 1, **{name: values[0] for name, values in record.KNOBS.items()}, "strict": strict,
     }  # fmt: skip
@@ -100,8 +101,8 @@ def try_model(model: Model, runners: list[str], scratch: Path, threads: int, str
     except DeploybenchError as error:
         verdicts = dict.fromkeys(runners, f"FAIL {error}")
     # the table says the same wherever it is made
-    verdicts = {runner: verdict.replace(f"{scratch}/artifacts/", "") for runner, verdict in verdicts.items()}
-    for made in (scratch / "artifacts").glob(f"{model.name}.*"):
+    verdicts = {runner: verdict.replace(f"{artifacts}/", "") for runner, verdict in verdicts.items()}
+    for made in artifacts.glob(f"{model.name}.*"):
         made.unlink()
     return verdicts
 
