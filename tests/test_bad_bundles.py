@@ -131,9 +131,16 @@ def test_programs_that_cannot_be_bundled(
     (tmp_path / "bin").mkdir()
     monkeypatch.setattr(paths, "CPP_BIN", tmp_path / "bin")
     (tmp_path / "bin" / "infer").write_text("#!/bin/sh")
-    refused(here, (tmp_path,), 1, ("bin/infer", "is no program", "make build"), *flags)
+    refused(here, (tmp_path,), 1, ("bin/infer", "is no program", "build it again"), *flags)
     shutil.copy(infer, tmp_path / "bin" / "infer")
     (tmp_path / "bin" / "infer").write_bytes(infer.read_bytes().replace(b"libc10.so\0", b"libc99.so\0"))
-    refused(here, (tmp_path,), 1, ("bin/infer", "cannot be loaded, libc99.so: ", "make build"), *flags)
-    monkeypatch.setattr(elf, "mapped", lambda program: {"libtorch_cuda.so": Path("libtorch_cuda.so")})
+    refused(here, (tmp_path,), 1, ("bin/infer", "cannot be loaded, libc99.so: ", "build it again"), *flags)
+    foreign = (*flags, "--program")
+    refused(
+        here, (tmp_path,), 1, ("/bin/true", "does not use LibTorch", "deploybench::deploybench"), *foreign, "/bin/true"
+    )
+    refused(here, (tmp_path,), 1, (str(tmp_path), "no such program", "docs/library.md"), *foreign, tmp_path)
+    refused(here, (tmp_path,), 1, ("chelsea.jpg", "is no program", "build it again"), *foreign, paths.PHOTO)
+    cuda = {name: Path(name) for name in ("libtorch.so", "libtorch_cuda.so")}
+    monkeypatch.setattr(elf, "mapped", lambda program: cuda)
     refused(here, (tmp_path,), 1, ("bin/infer", "LibTorch for CUDA", "VARIANT=cpu"), *flags)

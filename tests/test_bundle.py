@@ -1,6 +1,6 @@
 """Does a bundle classify a photo where there is nothing but itself and the C library it names, and is it what it says it is?
 
-The two bundles are made by the real verb, moved into an empty root below a path with spaces, and started there as a user without
+The bundles are made by the real verb, moved into an empty root below a path with spaces, and started there as a user without
 rights and without network.
 """
 
@@ -57,7 +57,7 @@ class Root:
 
 def make_root(folder: Path, file: Path, *flags: str) -> Root:
     """Bundles, moves, and adds what the manifest says that the bundle does not hold, and a photo."""
-    program = paths.CPP_BIN / "infer"
+    program = paths.CPP_BIN / "infer"  # which takes all of glibc that a program linked with the library does
     native("infer", "--help")  # or skip
     done = python("bundle", "--artifact", file, "--out", folder / "first", *flags)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS, ROOT, Artifact, native
-from deploybench import library_paths, paths
+from deploybench import elf, library_paths, paths
+from test_bundle import PHOTO, PLACE, make_root, run_inside
 from test_cpp_units import tool
 
 HEADERS = ["classifier.hpp", "error.hpp", "export.hpp", "predictions.hpp"]
@@ -50,12 +51,19 @@ def test_the_public_headers_show_nothing_of_libtorch(installed: Path) -> None:
                     assert line.split('"')[1].removeprefix("deploybench/") in HEADERS
 
 
+@pytest.fixture(scope="module")
+def hello(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The README's program, copied away from the repository and built there."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(ROOT / "cpp" / "examples" / "hello", folder / "hello")
+    compiled(folder / "hello", installed, folder / "build")
+    return folder / "build" / "hello"
+
+
 @pytest.mark.usefixtures("photo_libraries")
-def test_hello(installed: Path, artifact: Artifact, tmp_path: Path) -> None:
-    """The README's program, copied away from the repository; without LD_LIBRARY_PATH."""
-    shutil.copytree(ROOT / "cpp" / "examples" / "hello", tmp_path / "hello")
-    compiled(tmp_path / "hello", installed, tmp_path / "build")
-    file, program = artifact("resnet18"), tmp_path / "build" / "hello"
+def test_hello(hello: Path, artifact: Artifact, tmp_path: Path) -> None:
+    """Without LD_LIBRARY_PATH."""
+    file, program = artifact("resnet18"), hello
     environment = library_paths.python_environment()
     environment.pop("LD_LIBRARY_PATH", None)
     done = subprocess.run([program, file, PHOTOS[0]], env=environment, capture_output=True, text=True)
@@ -64,6 +72,30 @@ def test_hello(installed: Path, artifact: Artifact, tmp_path: Path) -> None:
     done = subprocess.run([program, file, tmp_path / "none.jpg"], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"{tmp_path}/none.jpg: no such file; ")
+
+
+@pytest.mark.usefixtures("photo_libraries")
+def test_hello_in_a_bundle(hello: Path, artifact: Artifact, tmp_path: Path) -> None:
+    """In a root where there is nothing else."""
+    file = artifact("resnet18")
+    root = make_root(tmp_path, file, "--program", hello)
+    try:
+        libraries = [one["path"] for one in root.manifest["files"] if one["path"].startswith("lib/libdeploybench.so.")]
+        parts = {one["path"]: one["part"] for one in root.manifest["files"]}
+        assert [parts[name] for name in ("bin/hello", *libraries)] == ["program", "program"]
+        assert "no licence text" not in root.said
+        assert "The program is bin/hello, the artifact resnet18" in (root.bundle / "README.txt").read_text()
+        done = run_inside(root, elf.loader(hello), f"/{PLACE}/bin/hello", f"/{PLACE}/{file.name}", PHOTO)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == native("infer", file, paths.PHOTO).stdout
+    finally:
+        shutil.rmtree(root.folder)  # 0.4 GB, which pytest would keep for three runs
+
+
+def test_the_documents_show_all_options() -> None:
+    header = (ROOT / "cpp" / "deploybench" / "classifier.hpp").read_text(encoding="utf-8")
+    options = header[header.index("struct ClassifierOptions") :].partition("\n};\n")[0]
+    assert f"```cpp\n{options}\n}};\n```" in (ROOT / "docs/library.md").read_text(encoding="utf-8")
 
 
 def test_the_documents_show_the_program_that_is_tested() -> None:

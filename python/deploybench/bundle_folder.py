@@ -1,4 +1,4 @@
-"""The folder that `deploybench bundle` makes: the C++ program, the shared libraries that it maps, an artifact, the licences, and
+"""The folder that `deploybench bundle` makes: a C++ program, the shared libraries that it maps, an artifact, the licences, and
 a manifest. The program finds its libraries relative to itself, so the folder can be moved, and no LD_LIBRARY_PATH counts.
 """
 
@@ -29,19 +29,23 @@ from deploybench.paths import shown
 SCHEMA = 1
 MAX_MANIFEST_BYTES = 1 << 20  # 90 licence texts make 20 kB
 MANIFEST = "manifest.json"
-PROGRAM = "bin/infer"
+OURS = "libdeploybench.so"  # which a program of somebody else's is linked with; `infer` has it inside
+PROGRAMS = "bin"
 LIBTORCH = "libtorch.so"  # what lies beside it is LibTorch's, too
 PARTS = ("program", "LibTorch", "other libraries", "licences", "artifact")
 README = """\
-{model} ({route}, {precision}). In this folder, give the program a photo:
-
-    bin/infer {artifact} PHOTO.jpg
-
-`bin/infer --help` tells the rest. The folder may lie anywhere, also where nothing can be written. It needs Linux on {machine}
+{model} ({route}, {precision}). {start} The folder may lie anywhere, also where nothing can be written. It needs Linux on {machine}
 with glibc {glibc} or newer{more}. Where /proc is not mounted,
-a program cannot tell where it lies; start it by its loader: {loader} bin/infer ...
+a program cannot tell where it lies; start it by its loader: {loader} {program} ...
 Versions, sizes and the sha256 of each file are in manifest.json, the licences in licenses/.
 """
+START = """\
+In this folder, give the program a photo:
+
+    {program} {artifact} PHOTO.jpg
+
+`{program} --help` tells the rest."""
+START_OWN = "The program is {program}, the artifact {artifact}."
 MORE = ", the CPU flags that manifest.json names, and a folder to write to, TMPDIR or /tmp, where LibTorch unpacks the artifact"
 # xz packs machine code smaller, and faster, when it first makes the targets of x86 calls absolute. Level 6 would
 # save 14 % more and take seven times as long: docs/bundle.md.
@@ -69,31 +73,41 @@ def find_tools() -> dict[str, str]:
     return {name: path for name, path in found.items() if path}
 
 
-def fill(folder: Path, program: Path, file: Path, metadata: Metadata, tools: dict[str, str]) -> dict[str, Any]:
-    """Makes the bundle of the artifact `file` in the empty `folder`; its manifest. Raises `runtime` and OSError."""
+def fill(
+    folder: Path, program: Path, own: bool, file: Path, metadata: Metadata, tools: dict[str, str]
+) -> dict[str, Any]:
+    """Makes the bundle of `program`, which is somebody's `own` or our `infer`, and the artifact `file` in the empty `folder`;
+    its manifest. Raises `runtime` and OSError."""
     libraries = elf.mapped(program)
+    if LIBTORCH not in libraries:
+        what = f"does not use LibTorch ({LIBTORCH}); link it with deploybench::deploybench, see docs/library.md"
+        raise DeploybenchError("runtime", f"{shown(program)}: {what}")
     if cuda := next((name for name in libraries if "cuda" in name), None):
         what = f"is built with a LibTorch for CUDA ({cuda}); make libtorch VARIANT=cpu, make build"
         raise DeploybenchError("runtime", f"{shown(program)}: {what}")
     libtorch = [name for name, path in libraries.items() if path.parent == libraries[LIBTORCH].parent]
-    _copy_code(program, folder / PROGRAM, "$ORIGIN/../lib", tools)
+    start = f"{PROGRAMS}/{program.name}"
+    _copy_code(program, folder / start, "$ORIGIN/../lib", tools)
     for name, path in libraries.items():
         _copy_code(path, folder / "lib" / name, "$ORIGIN", tools)
     shutil.copyfile(file, folder / file.name)
-    glibc, taken = _check_closed(folder, file.name)
-    packages, missing = licenses.collect(libraries, libtorch, folder / "licenses")
+    glibc, taken = _check_closed(folder, folder / start, file.name)
+    ours = [name for name in libraries if name.startswith(OURS)]
+    packages, missing = licenses.collect(libraries, libtorch, ours, folder / "licenses")
     if missing:
         terminal.notice(f"notice: {', '.join(missing)}: no licence text found; add it to licenses/")
     about = {
         "schema": SCHEMA, "deploybench_version": deploybench.__version__, "model": metadata.model,
         "route": metadata.route, "precision": metadata.precision, "torch_version": metadata.torch_version,
         "machine": platform.machine(), "glibc": f"GLIBC_{glibc}", "glibc_libraries": taken,
-        "cpu_flags": metadata.built_for.get("cpu_flags", []), "artifact": file.name, "packages": packages,
+        "cpu_flags": metadata.built_for.get("cpu_flags", []), "program": start, "artifact": file.name, "packages": packages,
     }  # fmt: skip
     more = MORE if file.suffix == ".pt2" else ""
-    readme = README.format(**{**about, "glibc": glibc, "more": more, "loader": elf.loader(program)})
+    said = (START_OWN if own else START).format(**about)
+    readme = README.format(**{**about, "glibc": glibc, "start": said, "more": more, "loader": elf.loader(program)})
     (folder / "README.txt").write_text(readme, encoding="utf-8")
-    parts = {PROGRAM: "program", file.name: "artifact", **{f"lib/{name}": "LibTorch" for name in libtorch}}
+    parts = {start: "program", file.name: "artifact"} | {f"lib/{name}": "program" for name in ours}
+    parts |= {f"lib/{name}": "LibTorch" for name in libtorch}
     manifest = {**about, "files": [_entry(folder, path, parts) for path in _files(folder)]}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
@@ -118,26 +132,28 @@ def _copy_code(source: Path, to: Path, run_path: str, tools: dict[str, str]) -> 
     to.chmod(0o755 if run_path != "$ORIGIN" else 0o644)
 
 
-def _check_closed(folder: Path, artifact: str) -> tuple[str, list[str]]:
+def _check_closed(folder: Path, program: Path, artifact: str) -> tuple[str, list[str]]:
     """The glibc that the bundle needs, `2.28`, and the libraries of it; once it is sure that it needs nothing else."""
     names = {path.name for path in (folder / "lib").iterdir()}
     versions: list[elf.Version] = []
     taken: set[str] = set()
-    for name, file in _code(folder, artifact):
+    for name, file in _code(folder, program, artifact):
         versions.append(elf.glibc_needed(file))
         taken |= set(elf.needed(file)) - names
         if lost := [one for one in taken if not elf.OF_GLIBC.fullmatch(one)]:
-            raise DeploybenchError("runtime", f"{name}: needs {lost[0]}, which infer does not map; make build")
+            raise DeploybenchError(
+                "runtime", f"{name}: needs {lost[0]}, which {program.name} does not map; build it again"
+            )
     home = (folder / "lib").resolve()
-    outside = [path for path in elf.mapped(folder / PROGRAM).values() if path.resolve().parent != home]
+    outside = [path for path in elf.mapped(program).values() if path.resolve().parent != home]
     if outside:
-        raise DeploybenchError("runtime", f"{shown(folder)}: maps {outside[0]} from outside of it; make build")
+        raise DeploybenchError("runtime", f"{shown(folder)}: maps {outside[0]} from outside of it; build it again")
     return ".".join(map(str, max(versions))), sorted(taken)
 
 
-def _code(folder: Path, artifact: str) -> Iterator[tuple[str, BinaryIO]]:
+def _code(folder: Path, program: Path, artifact: str) -> Iterator[tuple[str, BinaryIO]]:
     """Every ELF file of the bundle with its name: program, libraries, and what is inside a .pt2 artifact."""
-    for path in [folder / PROGRAM, *sorted((folder / "lib").iterdir())]:
+    for path in [program, *sorted((folder / "lib").iterdir())]:
         with path.open("rb") as file:
             yield path.name, file
     with zipfile.ZipFile(folder / artifact) as archive:
@@ -168,7 +184,7 @@ def pack(folder: Path, name: str, tar: Path) -> None:
         for path in [folder / MANIFEST, *(path for path in _files(folder) if path != folder / MANIFEST)]:
             entry = tarfile.TarInfo(f"{name}/{path.relative_to(folder)}")
             entry.size = path.stat().st_size
-            entry.mode = 0o755 if path == folder / PROGRAM else 0o644
+            entry.mode = 0o755 if path.parent == folder / PROGRAMS else 0o644
             with path.open("rb") as file:
                 out.addfile(entry, file)
 

@@ -64,7 +64,7 @@ def mapped(program: Path) -> dict[str, Path]:
     done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", env=environment)
     if done.returncode != 0:
         said = first_line(RuntimeError(done.stderr)).rpartition("shared libraries: ")[2]
-        raise DeploybenchError("runtime", f"{shown(program)}: cannot be loaded, {said}; make build")
+        raise DeploybenchError("runtime", f"{shown(program)}: cannot be loaded, {said}; build it again")
     lines = re.findall(r"^\t(\S+) => (.+) \(0x[0-9a-f]+\)$", done.stdout, re.MULTILINE)
     return {name: Path(file) for name, file in lines if not OF_GLIBC.fullmatch(name)}
 
@@ -105,7 +105,7 @@ def imported(program: Path) -> frozenset[str]:
             symbols = section.iter_symbols() if isinstance(section, SymbolTableSection) else []
             return frozenset(one.name for one in symbols if one["st_shndx"] == "SHN_UNDEF")
     except ELFError as error:
-        raise DeploybenchError("runtime", f"{shown(program)}: is no program ({error}); make build") from error
+        raise DeploybenchError("runtime", f"{shown(program)}: is no program ({error}); build it again") from error
 
 
 def optimised(program: Path) -> bool | None:
@@ -140,5 +140,5 @@ def loader(program: Path) -> str:
                 if isinstance(segment, InterpSegment):
                     return str(segment.get_interp_name())
     except ELFError as error:
-        raise DeploybenchError("runtime", f"{shown(program)}: is no program ({error}); make build") from error
-    raise DeploybenchError("runtime", f"{shown(program)}: is no program that loads libraries; make build")
+        raise DeploybenchError("runtime", f"{shown(program)}: is no program ({error}); build it again") from error
+    raise DeploybenchError("runtime", f"{shown(program)}: is no program that loads libraries; build it again")

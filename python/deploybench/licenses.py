@@ -14,11 +14,13 @@ COMMON = Path("/usr/share/common-licenses")  # the long texts that the former on
 CACHE = paths.CPP / "build" / "CMakeCache.txt"
 
 
-def collect(libraries: dict[str, Path], libtorch: list[str], folder: Path) -> tuple[dict[str, str], list[str]]:
+def collect(
+    libraries: dict[str, Path], libtorch: list[str], ours: list[str], folder: Path
+) -> tuple[dict[str, str], list[str]]:
     """Copies all texts into `folder`. The package and version of each library that the system's package manager knows
     (where its source is to be had), and what no text was found for.
 
-    `libraries`: name and file; `libtorch`: the names of those that are LibTorch's.
+    `libraries`: name and file; `libtorch`, `ours`: the names of those that are LibTorch's, and deploybench's.
     """
     folder.mkdir()
     shutil.copyfile(paths.ROOT / "LICENSE", folder / "deploybench")
@@ -27,7 +29,7 @@ def collect(libraries: dict[str, Path], libtorch: list[str], folder: Path) -> tu
     if not json or not _copy_wheel(Path(json[1], "nlohmann"), "nlohmann_json", folder / "nlohmann_json"):
         missing.append("nlohmann_json")  # compiled into the program
     packages = {}
-    for name in sorted(set(libraries) - set(libtorch)):
+    for name in sorted(set(libraries) - {*libtorch, *ours}):
         package = _debian_package(libraries[name])
         if package is None or not (DOCUMENTS / package / "copyright").is_file():
             missing.append(name)

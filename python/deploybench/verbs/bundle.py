@@ -22,7 +22,13 @@ EXAMPLE = "bundle --artifact artifacts/resnet50.script-fp32-cpu.ts --force"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     what = parser.add_argument_group("what is bundled")
-    what.add_argument("--artifact", type=Path, required=True, metavar="FILE", help="what `generate` made, for C++")
+    what.add_argument(
+        "--artifact", type=Path, required=True, metavar="FILE", help="what `generate` made, for C++ (required)"
+    )
+    what.add_argument(
+        "--program", type=Path, metavar="FILE",
+        help="your own, linked with the C++ library (default: infer, which takes photos and folders)",
+    )  # fmt: skip
     where = parser.add_argument_group("where to")
     where.add_argument("--out", type=Path, metavar="FOLDER", help="default: dist/MODEL")
     where.add_argument("--tar", action="store_true", help="also FOLDER.tar.xz, which takes half a minute")
@@ -32,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Makes the folder, and the tar, and prints their size by part."""
     metadata = _read_artifact(args.artifact)
-    program = paths.CPP_BIN / "infer"
+    program = args.program or paths.CPP_BIN / "infer"
     if not program.is_file():
-        raise DeploybenchError("runtime", f"{paths.shown(program)}: not built; make build")
+        what = "no such program; build it, as docs/library.md shows" if args.program else "not built; make build"
+        raise DeploybenchError("runtime", f"{paths.shown(program)}: {what}")
     tools = bundle_folder.find_tools()
     target = Target(args.out or paths.DIST / metadata.model)
     tar = target.out.with_name(f"{target.out.name}.tar.xz") if args.tar else None
@@ -46,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
             _refuse_existing(target, tar, args.force)
             try:
                 target.new.mkdir()
-                manifest = bundle_folder.fill(target.new, program, args.artifact, metadata, tools)
+                manifest = bundle_folder.fill(
+                    target.new, program, args.program is not None, args.artifact, metadata, tools
+                )
                 if tar:
                     terminal.notice(f"packing {paths.shown(tar)}")
                     with artifact.written_atomically(tar) as partial:
