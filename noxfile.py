@@ -178,7 +178,7 @@ def cpp_build(session: nox.Session) -> None:
 
 @job("python", "cpp")
 def cpp_infer(session: nox.Session) -> None:
-    """The top classes of a tensor file, in C++ (-- ARTIFACT TENSOR_FILE; without them ResNet-50 and a photo)."""
+    """The top classes of photos or a tensor file, in C++ (-- ARTIFACT INPUT...; without them ResNet-50 and a photo)."""
     build(session)
     arguments = session.posargs
     if not arguments:

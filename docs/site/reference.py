@@ -43,10 +43,10 @@ def command_line() -> Iterator[str]:
         yield from ("", f"## deploybench {verb}", "", about, "", "```bash", example, "```")
         for group in parser._action_groups:
             if (group._group_actions or group.description) and group.title != "general":
-                yield from ("", f"**{group.title}**", *filter(None, [group.description]), "", "| | |", "|---|---|")
-                yield from (
-                    f"| {typed(parser, action)} | {cell(action.help or '')} |" for action in group._group_actions
-                )
+                yield from ("", f"**{group.title}**", *filter(None, [group.description]))
+                if group._group_actions:
+                    yield from ("", "| | |", "|---|---|")
+                yield from (f"| {typed(parser, action)} | {said(parser, action)} |" for action in group._group_actions)
     for program in PROGRAMS:
         yield from ("", f"## cpp/build/bin/{program}", "", "```text", help_of(program).strip(), "```")
 
@@ -54,6 +54,11 @@ def command_line() -> Iterator[str]:
 def typed(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     """An argument as one types it."""
     return cell(f"`{parser._get_formatter()._format_action_invocation(action)}`")
+
+
+def said(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    """Its help as `--help` prints it."""
+    return cell(parser._get_formatter()._expand_help(action) if action.help else "")
 
 
 def cell(text: str) -> str:
@@ -74,7 +79,8 @@ def python_api() -> Iterator[str]:
     yield from ("```python", "import deploybench as db", "", 'db.generate("resnet50", routes=["script", "frozen"])')
     yield from ('print(db.bench(["resnet50"], routes=["script", "frozen"]).table())', "```", "")
     yield from ((api.__doc__ or "").partition("\n\n")[2].partition("\n\nA new verb")[0], "")
-    yield "`import deploybench` imports nothing heavy; [the notebook](tutorial.ipynb) shows it at work."
+    yield "`import deploybench` imports nothing heavy; [the notebook](tutorial.ipynb) shows it at work. The other verbs are on the"
+    yield "[command line](command-line.md) only, where `--json` is for programs."
     for name in api.FLAGS:
         yield from function(name)
     for name in sorted(set(deploybench.__all__) - set(api.FLAGS)):
@@ -99,10 +105,11 @@ def function(name: str) -> Iterator[str]:
     hints = typing.get_type_hints(api.FLAGS[name]) if api.FLAGS[name] is not dict else {}
     if not hints:
         return
-    actions = {action.dest: action for action in cli.parser({name}).verbs[name]._actions}
+    parser = cli.parser({name}).verbs[name]
+    actions = {action.dest: action for action in parser._actions}
     yield from ("", "| Flag | Type | |", "|---|---|---|")
     for flag in sorted(hints):
-        yield f"| `{flag}` | {cell(shown(hints[flag]))} | {cell(actions[flag].help or '')} |"
+        yield f"| `{flag}` | {cell(shown(hints[flag]))} | {said(parser, actions[flag])} |"
 
 
 def shown(hint: object) -> str:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument_group(
         "exit code",
-        f"0 when all is well, {FOUND_EXIT} when anything is wrong (! or ✗); what cannot be told (?) counts as well; "
+        f"0 when nothing is wrong (what cannot be told, ?, is not counted), {FOUND_EXIT} where there is a ! or ✗; "
         "1 for a file that cannot be read, 2 for a wrong flag",
     )
     add = parser.add_argument

@@ -38,7 +38,12 @@ SAVING_SHARE = 0.02
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     add = parser.add_argument
-    add("--data", type=Path, metavar="FOLDER", help="with a folder of photos for each class, named after the class")
+    add(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="with a folder of photos for each class, named after the class (required, but for --resume)",
+    )
     add(
         "--classes", type=Path, metavar="FILE",
         help="which class a folder is: lines of folder, tab, class index or label (default: the folder's name says it)",
