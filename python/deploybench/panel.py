@@ -47,6 +47,11 @@ def lines(sound: dict[tuple[str, str], list[dict[str, Any]]]) -> list[Line]:
     return found
 
 
+def beside(sound: dict[tuple[str, str], list[dict[str, Any]]], model: str) -> list[list[dict[str, Any]]]:
+    """The runs of each runner of the model."""
+    return [runs for (one, _), runs in sound.items() if one == model]
+
+
 def _median_ms(runs: list[dict[str, Any]]) -> float:
     return 1e3 * float(statistics.median(second for run in runs for second in stats.times_of_calls(run)))
 
@@ -57,7 +62,7 @@ def _best(sound: dict[tuple[str, str], list[dict[str, Any]]], model: str, names:
 
 def _line(model: str, precision: str, ours: str, peer: str, sound: dict[tuple[str, str], list[dict[str, Any]]]) -> Line:
     times = [_median_ms(sound[model, name]) for name in (ours, peer)]
-    ratio = stats.between(sound[model, ours], sound[model, peer])
+    ratio = stats.between(sound[model, ours], sound[model, peer], beside(sound, model))
     value = ratio.value if ratio else times[0] / times[1]
     low, high = (ratio.low, ratio.high) if ratio else (math.nan, math.nan)
     return Line(model, precision, ours, times[0], peer, times[1], value, low, high)

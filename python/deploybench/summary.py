@@ -123,7 +123,7 @@ def against(runner: str) -> str:
 
 def speedup(sound: Sound, model: str, base: str, runner: str) -> stats.Ratio | None:
     """How much faster `runner` is than `base`, over the rounds that both have."""
-    return stats.between(sound.get((model, base), []), sound.get((model, runner), []))
+    return stats.between(sound.get((model, base), []), sound.get((model, runner), []), panel.beside(sound, model))
 
 
 def throughput(runs: list[record.Record]) -> float:
