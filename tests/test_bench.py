@@ -394,3 +394,43 @@ def test_another_environment_is_not_mixed_in(finished: tuple[Path, str], tmp_pat
     done = python("bench", "--resume", file)
     assert done.returncode == 2
     assert "another environment (torch was 1.0" in done.stderr
+
+
+TALKATIVE = """
+import torch
+
+print("imported")
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(3, 4)
+
+    def forward(self, images):
+        print("called")
+        return self.head(images.mean([2, 3]))
+
+
+def net():
+    print("{}")
+    return Net()
+"""
+
+
+def test_what_a_model_prints_is_not_taken_for_the_worker(tmp_path: Path) -> None:
+    """A scripted module prints in C++, too."""
+    (tmp_path / "talkative.py").write_text(TALKATIVE)
+    own = ("--model", "talkative:net", "--weights", "random", "--artifacts", tmp_path / "artifacts", "--json")
+    short = ("--rounds", 1, "--runs", 4, "--warmup", 1, "--turn", 2, "--results", tmp_path, "--input", paths.PHOTO)
+    env = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
+    done = python("bench", *own, *short, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["runner"] for row in rows] == ["python/eager", "python/script", "cpp/script"]
+    assert all(row["calls"] == 4 for row in rows)
+    done = python("infer", *own[:-1], paths.PHOTO, "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert len(json.loads(line)["predictions"]) == 4
+    assert "called" in done.stderr

@@ -124,7 +124,8 @@ def _run() -> int:
     if needs_torch:
         library_paths.restart_clean()
     try:
-        code: int = importlib.import_module(f"deploybench.{module}").run(args)
+        with terminal.own_stdout() if needs_torch else contextlib.nullcontext():
+            code: int = importlib.import_module(f"deploybench.{module}").run(args)
     except DeploybenchError as error:
         artifact = getattr(args, "artifact", None)
         error.artifact = str(artifact) if artifact else None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deploybench import stats
+from deploybench import stats, terminal
 from deploybench.crew import Crew
 from deploybench.errors import DeploybenchError
 
@@ -139,7 +139,7 @@ class Announcement:
             result = call()
             if self._due:
                 self._due = False
-                print("answered", flush=True)
+                terminal.write("answered\n")
             return result
 
         return announcing
@@ -147,7 +147,7 @@ class Announcement:
 
 def await_turn() -> None:
     """Says `ready` and waits for a line: the sign that this process may use the machine."""
-    print("ready", flush=True)
+    terminal.write("ready\n")
     if not sys.stdin.readline():
         raise DeploybenchError(
             "runtime", "standard input: ended before the run; with --turn it gives a line for each turn"

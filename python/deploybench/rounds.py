@@ -165,11 +165,14 @@ class Worker:
             return
         assert self.process is not None
         assert self.process.stdout is not None
-        while (said := self.process.stdout.readline()).strip() == "answered":
-            self.cold_start_seconds = time.perf_counter() - self.start
-        if said.strip() == "ready":
-            return
-        said += self.process.stdout.read()
+        said = ""
+        for line in self.process.stdout:  # what a model prints in between is not for us
+            if (word := line.strip()) == "ready":
+                return
+            if word == "answered":
+                self.cold_start_seconds = time.perf_counter() - self.start
+            elif line.startswith("{"):
+                said = line
         code = self.process.wait()
         if code in child.INTERRUPTED:
             raise KeyboardInterrupt

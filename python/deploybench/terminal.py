@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 BOLD, RED, GREEN, YELLOW = "1", "1;31", "1;32", "1;33"
@@ -19,12 +21,33 @@ VERDICTS = {
 VERDICT = re.compile(rf"(?<![\w-])({'|'.join(VERDICTS)})(?![\w-])")
 
 _quiet = False
+_stdout: TextIO | None = None  # the real one, while whoever else writes to it gets stderr
 
 
 def set_quiet(quiet: bool) -> None:
     """--quiet: from now on no progress and no notices. Errors and warnings stay."""
     global _quiet
     _quiet = quiet
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[None]:
+    """Here stdout is for data alone: what a model prints while it is built or called goes to stderr."""
+    global _stdout
+    if sys.stdout is None:  # the caller closed it
+        yield
+        return
+    _stdout = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _stdout = None
+
+
+def stdout() -> TextIO:
+    """Where data go."""
+    return _stdout or sys.stdout
 
 
 def no_bar() -> bool | None:
@@ -67,12 +90,17 @@ def with_headings(text: str) -> str:
 def show(text: str, heading: bool = False) -> None:
     """Data for a person, on stdout; with `heading` its first line is one."""
     first, newline, rest = text.partition("\n") if heading else ("", "", text)
-    print(painted(first, BOLD, sys.stdout) + newline + with_verdicts(rest, sys.stdout), flush=True)
+    write(painted(first, BOLD, stdout()) + newline + with_verdicts(rest, stdout()) + "\n")
 
 
 def emit(record: dict[str, Any]) -> None:
     """Data for a program, on stdout: one line of JSON. NaN and infinity are no JSON and raise ValueError."""
-    print(json.dumps(record, allow_nan=False), flush=True)
+    write(json.dumps(record, allow_nan=False) + "\n")
+
+
+def write(text: str) -> None:
+    """Data as they are, on stdout, at once."""
+    print(text, end="", file=stdout(), flush=True)
 
 
 def notice(text: str) -> None:

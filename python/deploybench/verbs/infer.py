@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -99,13 +98,12 @@ def run(args: argparse.Namespace) -> int:
     if about["weights_origin"] == "random":
         terminal.notice("notice: random weights: the labels mean nothing (see docs/troubleshooting.md)")
     broken = 0
-    sys.stdout.write(answers.begin(args.format))
+    terminal.write(answers.begin(args.format))
     for answer in found:
         if answer.problem:
             broken += 1
             terminal.error(answer.problem)
-        sys.stdout.write(answers.lines(answer, args.format, about, count > 1))
-        sys.stdout.flush()
+        terminal.write(answers.lines(answer, args.format, about, count > 1))
     return 1 if broken else 0
 
 
