@@ -165,6 +165,17 @@ def test_exif_orientation_of_a_jpeg_and_of_16_bits(tmp_path: Path) -> None:
     assert pixels(save(tmp_path / "x.png", Image.fromarray(DEEP), exif=exif)) == grays([1, 0], [255, 0])
 
 
+def test_xmp_turns_nothing(tmp_path: Path) -> None:
+    """As in browsers, and in C++."""
+    packet = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    path = save(tmp_path / "x.jpg", Image.new("RGB", (40, 30)))
+    stored = path.read_bytes()
+    path.write_bytes(stored[:2] + b"\xff\xe1" + (len(packet) + 2).to_bytes(2, "big") + packet + stored[2:])
+    with Image.open(path) as image:
+        assert image.getexif()[0x0112] == 6, "Pillow's own reading finds it"
+    assert images.open_image(path).size == (40, 30)
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_exif_orientation_that_does_not_exist(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()

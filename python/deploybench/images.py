@@ -8,6 +8,7 @@ loaders; of 16 bits the high byte stays, as Pillow does for 16-bit colour.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
@@ -177,9 +178,20 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise _invalid(path, "holds floating-point pixels, for which no white is agreed")
     image.load()  # first: Pillow's TIFF reader turns the pixels itself while it loads, and forgets the orientation
-    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turn = UPRIGHT.get(_exif(image).get(ExifTags.Base.Orientation, 1))
     rgb = (_high_byte(path, image) if image.mode.startswith("I") else image).convert("RGB")
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """Of a JPEG or PNG its EXIF block alone. Where that says nothing Pillow's own getexif would go on to XMP and to texts of
+    other programs, which neither browsers nor the C++ side heed."""
+    if image.format not in ("JPEG", "MPO", "PNG"):
+        return image.getexif()
+    exif = Image.Exif()
+    with contextlib.suppress(*DAMAGED):  # which harms no pixels
+        exif.load(image.info.get("exif", b""))
+    return exif
 
 
 def _high_byte(path: Path, image: Image.Image) -> Image.Image:
