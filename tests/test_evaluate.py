@@ -194,6 +194,53 @@ def test_ctrl_c_and_resume(colours: Colours, tmp_path: Path) -> None:
     assert json.loads(file.read_text())["runs"][0]["top5"][:count] == run["top5"]
 
 
+def test_answers_by_other_weights_are_not_kept(colours: Colours, tmp_path: Path) -> None:
+    """As where random ones stood in until the real ones were downloaded: the artifact's fingerprint is the same."""
+    paint(tmp_path / "val" / "red" / "1.png", "red")
+    flags = ("--results", tmp_path / "results", "--runners", "python/eager", *colours.flags())
+    done = python("evaluate", "--data", tmp_path / "val", *flags, cwd=tmp_path, env=colours.env)
+    assert done.returncode == 0, done.stderr
+    file = evaluation_in(tmp_path / "results")
+    kept = json.loads(file.read_text())
+    kept["models"]["colours"]["weights_origin"] = "random"
+    kept["runs"][0]["top5"] = [[5, 4, 3, 2, 1]]
+    file.write_text(json.dumps(kept))
+    done = python("evaluate", "--resume", file, cwd=tmp_path, env=colours.env)
+    assert done.returncode == 0, done.stderr
+    assert "was answered with random weights, has file ones now" in done.stderr
+    (run,) = json.loads(file.read_text())["runs"]
+    assert run["top5"][0][0] == 0
+
+
+def test_a_model_that_cannot_be_made_does_not_end_the_others(colours: Colours, tmp_path: Path) -> None:
+    paint(tmp_path / "val" / "0" / "1.png", "red")
+    (tmp_path / "own.py").write_text(
+        "from torchvision.models import squeezenet1_1\n\ndef broken():\n    raise ValueError('no')\n"
+    )
+    env = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
+    (tmp_path / "classes.txt").write_text("0\t0\n")
+    flags = (
+        "--runners",
+        "python/eager",
+        "--weights",
+        "random",
+        "--classes",
+        tmp_path / "classes.txt",
+        "--artifacts",
+        tmp_path / "art",
+    )
+    done = python(
+        "evaluate", "--data", tmp_path / "val", "--models", "own:broken,own:squeezenet1_1", "--results", tmp_path / "results",
+        "--json", *flags, cwd=tmp_path, env=env,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    said = json.loads(done.stdout)["models"]
+    assert said["squeezenet1_1"]["runners"]["python/eager"]["photos"] == 1
+    assert "no" in said["broken"]["runners"]["python/eager"]["trouble"]
+    jsonschema.validate(json.loads(evaluation_in(tmp_path / "results").read_text()), SCHEMA)
+    assert "broken, 1 photo" in python("report", evaluation_in(tmp_path / "results")).stdout
+
+
 def test_a_runner_that_fails_does_not_end_the_others(colours: Colours, tmp_path: Path) -> None:
     """The model raises at the third photo; a route that cannot be made for it is said, too; one photo of all is enough."""
     for name, colour in (("a", "red"), ("b", "red"), ("c", (255, 255, 255)), ("d", "red")):

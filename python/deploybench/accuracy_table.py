@@ -52,17 +52,23 @@ def of_model(results: dict[str, Any], model: str, markdown: bool = False) -> str
 
 def text(results: dict[str, Any], path: Path, markdown: bool) -> str:
     """All tables of the evaluation in `path`, and what is below them."""
-    tables = [of_model(results, model, markdown) + "\n" for model in results["models"]]
+    tables = [of_model(results, model, markdown) + "\n" for model in _models(results)]
     below = footer(results, None if markdown else path)
     return "\n".join([*tables, "\n".join(f"- {line}" for line in below.splitlines()) if markdown else below])
+
+
+def _models(results: dict[str, Any]) -> list[str]:
+    """Also those whose eager could not be made, of which nothing but that is known."""
+    return list(dict.fromkeys([*results["models"], *(run["model"] for run in results["runs"])]))
 
 
 def _caption(results: dict[str, Any], model: str) -> str:
     config = results["config"]
     folders = {photo.partition("/")[0] for photo in results["photos"]}
-    classes = {results["models"][model]["classes"][folder] for folder in folders}
+    about = results["models"].get(model, {"classes": {}, "weights_origin": None})
+    classes = {about["classes"].get(folder, folder) for folder in folders}
     count = len(results["photos"])
-    random = results["models"][model]["weights_origin"] == "random"
+    random = about["weights_origin"] == "random"
     return ", ".join([
         model, f"{count} photo{'s' * (count != 1)} of {len(classes)} class{'es' * (len(classes) != 1)}", config["device"],
         *(["RANDOM weights"] if random else []),
@@ -167,10 +173,10 @@ def summary(results: dict[str, Any], path: Path) -> dict[str, Any]:
         "broken": [{"photo": photo, "message": why, "runners": by} for photo, why, by in broken(results)],
         "models": {
             model: {
-                "weights_origin": about["weights_origin"],
+                "weights_origin": results["models"].get(model, {}).get("weights_origin"),
                 "runners": {name: one.to_json() for name, one in accuracy.of_model(results, model).items()},
             }
-            for model, about in results["models"].items()
+            for model in _models(results)
         },
     }
 
@@ -182,6 +188,6 @@ def all_sound(results: dict[str, Any]) -> bool:
     }
     return all(
         not one.trouble or (model, runner) in refused
-        for model in results["models"]
+        for model in _models(results)
         for runner, one in accuracy.of_model(results, model).items()
     )

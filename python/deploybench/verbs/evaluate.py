@@ -211,8 +211,14 @@ def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -
     progress.bar.set_description(f"{model.name} is made")
     made, errors = cases.make_artifacts(model, {**config, "runners": [BASELINE]})
     for why in errors.values():
-        raise why
+        if len(config["models"]) == 1:
+            raise why
+        for runner in config["runners"]:
+            _fail(results, {"model": model.name, "runner": runner}, why)
+            progress.skip(len(photos.photos))
+        return
     metadata = artifact.read_metadata(next(iter(made.values())))
+    _drop_other_weights(results, model.name, metadata.weights["origin"])
     file = Path(config["classes"]) if config["classes"] else None
     results["models"][model.name] = {
         "classes": dataset.classes(photos, metadata.labels, file),
@@ -226,7 +232,7 @@ def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -
         progress.bar.set_description(f"{model.name} {runner}")
         about = {"model": model.name, "runner": runner}
         if key in errors:
-            _settle(results, {**_new(about), "error": {"code": errors[key].code, "message": str(errors[key])}})
+            _fail(results, about, errors[key])
             progress.skip(len(photos.photos))
         else:
             run = _begun(results, about, made[key])
@@ -252,6 +258,18 @@ def _new(about: dict[str, str], **more: str) -> dict[str, Any]:
         "timed_images": 0,
         "timed_seconds": 0.0,
     }
+
+
+def _fail(results: dict[str, Any], about: dict[str, str], why: DeploybenchError) -> None:
+    _settle(results, {**_new(about), "error": {"code": why.code, "message": str(why)}})
+
+
+def _drop_other_weights(results: dict[str, Any], model: str, origin: str) -> None:
+    """Answers by random weights are none of the real ones, which `auto` may have found since, and the fingerprint does not know."""
+    before = results["models"].get(model, {}).get("weights_origin", origin)
+    if before != origin:
+        terminal.notice(f"{model}: was answered with {before} weights, has {origin} ones now; it begins anew")
+        results["runs"] = [run for run in results["runs"] if run["model"] != model]
 
 
 def _settle(results: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
