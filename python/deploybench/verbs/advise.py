@@ -21,6 +21,8 @@ import tabulate
 
 from deploybench import (
     artifact,
+    cases,
+    dataset,
     deployment,
     library_paths,
     models,
@@ -37,6 +39,7 @@ from deploybench import (
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
+from deploybench.rounds import BASELINE
 from deploybench.stats import digits
 
 EXAMPLE = "advise resnet50 --budget 2m --require cpp"
@@ -99,8 +102,7 @@ def run(args: argparse.Namespace) -> int:
     model = models.find(args.model)
     if args.max_accuracy_drop and not args.data:
         raise DeploybenchError("usage", "--max-accuracy-drop: is counted on labelled photos; add --data FOLDER")
-    if args.data and not args.data.is_dir():
-        raise DeploybenchError("input_missing", f"{shown(args.data)}: no such folder; --data FOLDER of labelled photos")
+    photos = dataset.read(args.data) if args.data else None
     device = options.resolve_device(args.device)
     precisions = tuple(one for one in routes.PRECISIONS if device == "cuda" or one != "fp16")
     names = search.candidates(device, precisions, args.require == "cpp")
@@ -108,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="deploybench-advise-") as scratch:
         looking = search.Search(model, [*making, "--results", str(args.results)], args.budget, Path(scratch))
         looking.make(names)
+        if photos:
+            _check_classes(looking, photos)
         found = [name for name in names if name not in looking.tried]
         first, single = looking.measure(found, search.LATENCY)
         files = [first]
@@ -116,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         if device == "cpu" and options.usable_cpus() > 1 and looking.spent() < 1:
             near = selection.near(kept, search.SPREAD)
             second, many = looking.measure(near, 1.0, "--target", "throughput")
+            most = args.max_p99 or math.inf
+            many = {name: runs for name, runs in many.items() if selection.p99_seconds(runs) <= most}
             files.append(second)
     changes = _changes(args, model, [*making, "--results", str(args.results)], list(kept)) if args.data else {}
     kept, many = (accurate(runs, changes, args.max_accuracy_drop, looking.tried) for runs in (kept, many))
@@ -169,6 +175,13 @@ def fitting(measured: selection.Runs, args: argparse.Namespace, left_out: dict[s
     )
 
 
+def _check_classes(looking: search.Search, photos: dataset.Dataset) -> None:
+    """Before minutes go into measuring. Raises where a folder's name is no class of the model."""
+    made = looking.case.artifacts.get(cases.key_of(routes.runner(BASELINE))) if looking.case else None
+    if made:
+        dataset.classes(photos, artifact.read_metadata(made).labels, None)
+
+
 def _changes(args: argparse.Namespace, model: Model, making: list[str], names: list[str]) -> dict[str, float]:
     """By runner of reduced precision: its top-1 less that of eager at fp32, as a share of 1. At fp32 parity leaves no room."""
     reduced = [name for name in names if panel.parts(name)[2] != "fp32"]
@@ -189,12 +202,12 @@ def _changes(args: argparse.Namespace, model: Model, making: list[str], names: l
     done = subprocess.run(
         [*command, *making, *limit, "--json"], env=library_paths.python_environment(), stdout=subprocess.PIPE, text=True
     )
-    if done.returncode:
-        said = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
+    said = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
+    if "models" not in said:
         why = said.get("error", {}).get("message", f"ended with {done.returncode}")
         raise DeploybenchError("runtime", f"evaluate: {why}")
-    found = json.loads(done.stdout)["models"][model.name]["runners"]
-    return {name: found[name]["difference"]["value"] for name in reduced if found[name]["difference"]}
+    found = said["models"][model.name]["runners"]  # one that failed among them has no difference
+    return {name: found[name]["difference"]["value"] for name in reduced if found[name].get("difference")}
 
 
 def accurate(
@@ -223,9 +236,11 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
         file = artifact.path_for(folder, model.name, one.route.kind.name, one.precision, device, one.route.kind.suffix)
         return Answer(what, name, _settings(runs[name][0]), text(name), value(name), "", shown(file))
 
+    def p99(runs: list[record.Record]) -> str:
+        return f"p99 {digits(1e3 * selection.p99_seconds(runs), 3)} ms"
+
     def latency(name: str) -> str:
-        milliseconds = (1e3 * figure(single[name]) for figure in (selection.seconds, selection.p99_seconds))
-        return "{} ms, p99 {} ms".format(*(digits(one, 3) for one in milliseconds))
+        return f"{digits(1e3 * selection.seconds(single[name]), 3)} ms, {p99(single[name])}"
 
     def shipped(name: str) -> float:
         return float(single[name][0]["artifact_bytes"] + deployment.library_bytes(name))
@@ -237,7 +252,7 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
         answer(LATENCY, single, lambda name: selection.seconds(single[name]), latency),
         answer(
             THROUGHPUT, busy, lambda name: selection.images_per_second(busy[name]),
-            lambda name: f"{digits(selection.images_per_second(busy[name]), 3)} images/s",
+            lambda name: f"{digits(selection.images_per_second(busy[name]), 3)} images/s, {p99(busy[name])}",
         ),
         answer(
             START, single, lambda name: selection.cold_start_seconds(single[name]),
