@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Artifact, native, one_line_error, python
-from deploybench import load, results_file, stats
+from deploybench import load, results_file, stats, summary
 from deploybench.crew import Crew
 from deploybench.measurement import Measured
 
@@ -155,6 +155,19 @@ def test_the_highest_rate_that_keeps_the_bound() -> None:
     assert stats.highest_rate(run, 0.025) == (10.0, [0.01, 0.02])
     assert stats.highest_rate(run, 0.001) is None
     assert stats.highest_rate({**run, "turn_rates": [5.0, 1.0, 1.0]}, None) == (5.0, [0.01, 0.02])
+
+
+def test_rounds_in_which_no_rate_kept_the_bound_count() -> None:
+    def rate(*rounds: dict[str, Any]) -> float | None:
+        found = summary.under_load(list(rounds), 0.1)
+        return found and found["rate"]
+
+    good, better = ({"turn_rates": [one], "turn_calls": [1], "run_seconds": [0.05]} for one in (10.0, 30.0))
+    bad = {**good, "run_seconds": [0.2]}
+    assert rate(good, better) == 20.0
+    assert rate(good, better, bad) == 10.0
+    assert rate(good, better, better, bad) == 10.0, "of 0, 10, 30 and 30 the lower middle one"
+    assert rate(good, bad) is None
 
 
 @pytest.mark.parametrize(("bound", "least", "most"), [(60.0, 8, 8), (0.05, 2, 7), (0.0005, 1, 1)])

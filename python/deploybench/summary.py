@@ -161,13 +161,16 @@ def numbers(runs: list[record.Record]) -> dict[str, Any]:
 def under_load(runs: list[record.Record], bound: float | None) -> dict[str, Any] | None:
     """Of images that arrive by themselves: the rate that was asked for, or the highest of the search at which 99 of 100
     answers kept the bound (the median over rounds), its latencies in seconds, and what the instances can do at most, in
-    images a second. None: no turn kept the bound."""
+    images a second. A round in which no rate kept the bound counts as one of rate 0, and then the lower of the two middle rounds
+    is taken, which has been kept in at least half of them. None: there is no such rate."""
     kept = [turn for run in runs if (turn := stats.highest_rate(run, bound))]
-    if not kept:
+    rates = [rate for rate, _ in kept] + [0.0] * (len(runs) - len(kept))
+    rate = (statistics.median if len(kept) == len(runs) else statistics.median_low)(rates)
+    if not rate:
         return None
     latencies = [second for _, seconds in kept for second in seconds]
     most = statistics.median(max(run["turn_rates"]) for run in runs)
-    return {"rate": statistics.median(rate for rate, _ in kept), "latencies": latencies, "most": most}
+    return {"rate": rate, "latencies": latencies, "most": most}
 
 
 def entries(part: dict[str, Any], model: str) -> list[dict[str, Any]]:
