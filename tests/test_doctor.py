@@ -231,6 +231,7 @@ def test_our_own_time_is_not_that_of_others() -> None:
     before, after = machine.Ticks(5, 100, 1000, 70), machine.Ticks(15, 160, 1100, 110)
     assert machine.shares(before, after) == (0.1, 0.2)  # of 100: 10 stolen, 60 busy, of which 40 are ours
     assert machine.shares(before, before) == (0, 0)
+    assert machine.shares(before, machine.Ticks(3, 160, 1100, 110))[0] == 0, "steal goes backwards on another host"
 
 
 def test_a_quiet_machine_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,10 +74,14 @@ def test_bench_counts_by_perf_where_it_counts(place: Place, tmp_path: Path) -> N
         ("python/eager", "perf", [20, 220]), (f"{runtimes}/script", "perf", [20, 220]),
     ]  # fmt: skip
     assert {stats.per_call(line) for line in lines} == {7e6}
-    assert (
-        f"million instructions of a call, one thread, by perf: python/eager 7.000, {runtimes}/script 7.000"
-        in " ".join(done.stdout.split())
-    )
+    again = python("report", file)
+    page = file.with_suffix(".md").read_text(encoding="utf-8")
+    for said in (done.stdout, again.stdout, page):
+        assert (
+            f"million instructions of a call, one thread, by perf: python/eager 7.000, {runtimes}/script 7.000"
+            in " ".join(said.split())
+        )
+    assert json.loads(python("report", file, "--json").stdout)["instructions"] == lines
 
 
 def test_where_perf_cannot_count_valgrind_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +136,12 @@ def test_a_worker_that_fails_under_the_counter_is_a_failure_of_its_line(place: P
     line = counted(place, place.folder / "absent.ts", says)
     if (paths.CPP_BIN / "bench").exists():
         assert line["error"]["code"] == "artifact_missing", json.dumps(line)
+
+
+def test_calls_that_vanish_in_the_start_are_no_count(place: Place) -> None:
+    """Such a line is a failure, or the file with all its times could not be read again."""
+    same = instructions.Counter(
+        "perf", lambda file: ["sh", "-c", f'echo 5 > {file}; exec "$@"', "sh"], r"^(\d+)$", (3, 4)
+    )
+    line = counted(place, place.script, same)
+    assert line["error"]["message"] == "4 calls took no more instructions than 3: starting alone varies by more"

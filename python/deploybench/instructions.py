@@ -96,6 +96,11 @@ def count(case: Case, runner: str, config: dict[str, Any], counter: Counter) -> 
         if "error" in last:
             return about | {"error": last["error"]}
         counts.append(found)
+    if not counts[0] or not counts[1] or counts[0] >= counts[1]:
+        what = (
+            f"{counter.calls[1]} calls took no more instructions than {counter.calls[0]}: starting alone varies by more"
+        )
+        return about | {"error": {"code": "runtime", "message": what}}
     told = {name: last[name] for name in ("torch_version", "cpu_capability", "build_type")}
     return about | {"counter": counter.name, "calls": list(counter.calls), "counts": counts} | told
 

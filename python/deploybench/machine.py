@@ -48,7 +48,8 @@ def shares(before: Ticks, after: Ticks) -> tuple[float, float]:
     """Of the CPU time between the two: the shares that other guests of the host and that other programs here took, 0 to 1."""
     total = max(1, after.total - before.total)
     others = after.busy - before.busy - (after.own - before.own)
-    return (after.stolen - before.stolen) / total, min(1.0, max(0, others) / total)
+    # steal may go backwards, when a guest is moved to another host
+    return max(0, after.stolen - before.stolen) / total, min(1.0, max(0, others) / total)
 
 
 def ticks_of_processes(root: Path = ROOT) -> dict[tuple[int, str], int]:
