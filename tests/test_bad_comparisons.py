@@ -115,6 +115,20 @@ def test_swapped_and_unfinished_files_are_named(here: Run, tmp_path: Path) -> No
     assert "were they swapped?" not in here("compare", earlier, later).stdout
 
 
+def test_a_new_program_that_crashed_beside_its_old_one_is_no_success(here: Run, tmp_path: Path) -> None:
+    """A file of --remeasure: with or without another case that is sound."""
+    both = {BASELINE: [1.0] * 6, "cpp/script": [0.5] * 6, "cpp/script#old": [0.5] * 6}
+    for times in (both, {**both, "cpp/trace": [0.5] * 6, "cpp/trace#old": [0.5] * 6}):
+        again = a_file(times)
+        for run in again["runs"]:
+            if run["runner"] == "cpp/script":
+                run["error"] = {"code": "runtime", "message": "ended by signal 11"}
+        (file,) = written(tmp_path, again=again)
+        done = here("compare", file, "--fail-above", "5%")
+        assert done.returncode == 4, done.stderr
+        assert "ended by signal 11" in done.stdout
+
+
 def test_unlike_machines_are_marked_in_every_format(here: Run, tmp_path: Path) -> None:
     old, new = old_and_new()
     new["environment"]["cpu"] = "Z80"

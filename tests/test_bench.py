@@ -311,6 +311,32 @@ def test_a_round_with_a_failure_is_measured_again(finished: tuple[Path, str], tm
     assert not [run for run in whole if run["round"] == 0 and run in results["runs"]], "one with a failure does not"
 
 
+def test_gone_on_with_the_warnings_stay(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """Where nothing is left to measure, nothing is known of the machine that was not known before."""
+    file = tmp_path / "results.json"
+    results_file.save(file, {**results_in(finished[0]), "stolen_fraction": 0.32, "others_fraction": 0.25})
+    done = python("bench", "--resume", file)
+    assert done.returncode == 0, done.stderr
+    assert "32 %" in done.stdout
+    whole = results_file.load(file)
+    assert (whole["stolen_fraction"], whole["others_fraction"]) == (0.32, 0.25)
+
+
+def test_old_programs_are_not_gone_on_with(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """Of a file that `compare --remeasure` left: without --resume's FILE the last one that is bench's is taken."""
+    results = results_in(finished[0])
+    own, others = tmp_path / "1.json", tmp_path / "2.json"
+    results_file.save(own, {**results, "complete": False})
+    results["config"]["runners"].append("cpp/script#old")
+    results_file.save(others, {**results, "complete": False})
+    done = python("bench", "--resume", others)
+    one_line_error(done, 2, str(others), "holds old programs", "compare OLD NEW --remeasure")
+    done = python("bench", "--resume", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"going on with {own}" in done.stderr
+    assert f"{others}: not complete; measure again by compare --remeasure" in python("report", others).stdout
+
+
 def test_a_refusal_is_not_tried_again(finished: tuple[Path, str], tmp_path: Path) -> None:
     """Nor does it make its round a failed one."""
     results = results_in(finished[0])

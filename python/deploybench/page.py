@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import deploybench
-from deploybench import entries, record, summary
+from deploybench import entries, record, results_file, summary
 from deploybench.charts import CONFIG, ROUTES
 from deploybench.entries import DETAILS, PEERS, Files, key
 from deploybench.errors import DeploybenchError
@@ -144,11 +144,7 @@ def _machine(results: dict[str, Any]) -> str:
 
 def _warnings(files: Files) -> str:
     found = list(dict.fromkeys(text for _, results in files for text in summary.warnings(results)))
-    found += [
-        f"{shown(path)} is not complete: deploybench bench --resume"
-        for path, results in files
-        if not results["complete"]
-    ]
+    found += [said for path, results in files if (said := results_file.incomplete(path, results))]
     items = "".join(f"<li>{html.escape(text)}</li>" for text in found)
     return f'<ul class="warnings" aria-label="warnings">{items}</ul>' if found else ""
 

@@ -7,12 +7,14 @@ import datetime
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from deploybench import record, soundness
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
+from deploybench.rounds import OLD
 
 EVALUATION = ".evaluation.json"  # how results of `evaluate` are called, which lie beside those of `bench`
 
@@ -103,11 +105,35 @@ def load_lines(path: Path) -> dict[str, Any]:
     return {"schema": record.SCHEMA, "complete": True, "environment": {}, "config": {}, "runs": runs}
 
 
-def latest(folder: Path, suffix: str = ".json", make: str = "make bench") -> Path:
-    """The newest results file in `folder`, of bench or of the kind that this suffix says."""
+def has_old_programs(results: dict[str, Any]) -> bool:
+    """Whether `compare --remeasure` wrote it: with runners of another checkout or other settings."""
+    return any(runner.endswith(OLD) for runner in results["config"]["runners"])
+
+
+def incomplete(path: Path, results: dict[str, Any]) -> str:
+    """That a run was interrupted, and how to go on; empty where it was not."""
+    if results["complete"]:
+        return ""
+    go_on = (
+        "measure again by compare --remeasure"
+        if has_old_programs(results)
+        else f"deploybench bench --resume {shown(path)}"
+    )
+    return f"{shown(path)}: not complete; {go_on}"
+
+
+def latest(
+    folder: Path,
+    suffix: str = ".json",
+    make: str = "make bench",
+    suits: Callable[[dict[str, Any]], bool] | None = None,
+) -> Path:
+    """The newest results file in `folder`, of bench or of the kind that this suffix says. With `suits` the newest whose
+    content does, or the newest of all where none does."""
     files = [file for file in folder.glob(f"*{suffix}") if file.stat().st_size]
     if suffix != EVALUATION:
         files = [file for file in files if not file.name.endswith(EVALUATION)]
     if not files:
         raise DeploybenchError("input_missing", f"{shown(folder)}: holds no results; make some with: {make}")
-    return max(files, key=lambda file: file.stat().st_mtime_ns)
+    files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    return next((file for file in files if suits and suits(load(file))), files[0])

@@ -12,7 +12,7 @@ from typing import Any
 
 import tabulate
 
-from deploybench import accuracy, panel, record, stats, summary
+from deploybench import accuracy, panel, record, results_file, stats, summary
 from deploybench.paths import shown
 from deploybench.stats import digits
 
@@ -42,6 +42,8 @@ def each(results: dict[str, Any]) -> Iterator[str]:
     for part in summary.by_batch(results):
         for model in summary.measured_models(part):
             yield model_table(part, model)
+            if counted := counted_line(part, model):
+                yield counted
         if against := peers_table(part):
             yield against
 
@@ -51,6 +53,7 @@ def as_json(results: dict[str, Any], path: Path | None) -> dict[str, Any]:
     return {
         "schema": record.SCHEMA, "file": str(path) if path else None, "complete": results["complete"],
         "environment": results["environment"], "warnings": summary.warnings(results), "rows": summary.rows(results),
+        "instructions": results.get("instructions", []),
     }  # fmt: skip
 
 
@@ -188,14 +191,17 @@ def twins_line(results: dict[str, Any], model: str) -> str:
     return f"time of C++ / Python, same file: {', '.join(parts)}" if parts else ""
 
 
-def counted_line(results: dict[str, Any], model: str, size: int) -> str:
-    """Instructions of a call of each runner, where they were counted."""
+def counted_line(part: dict[str, Any], model: str) -> str:
+    """Instructions of a call of each runner, of a part of one batch size; empty where none were counted."""
+    counted = [one for one in part.get("instructions", []) if one["batch_size"] == part["config"]["batch_size"]]
     parts = [
         f"{one['runner']} {'no number: ' + one['error']['message'] if 'error' in one else digits(stats.per_call(one) / 1e6, 4)}"
-        for one in results.get("instructions", [])
-        if (one["model"], one["batch_size"]) == (model, size)
+        for one in counted
+        if one["model"] == model
     ]
-    how = {one["counter"] for one in results.get("instructions", []) if "counter" in one}
+    if not parts:
+        return ""
+    how = {one["counter"] for one in counted if "counter" in one}
     line = f"million instructions of a call, one thread, by {'/'.join(sorted(how)) or 'none'}: {', '.join(parts)}"
     return "\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  "))
 
@@ -235,7 +241,7 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
         *(f"warning: {text}" for text in summary.warnings(results)),
     ]
     if path:
-        lines.append(f"{shown(path)}{'' if results['complete'] else ' (not complete: deploybench bench --resume)'}")
+        lines.append(results_file.incomplete(path, results) or shown(path))
     return "\n".join(lines)
 
 
@@ -247,7 +253,8 @@ def markdown(results: dict[str, Any], path: Path | None = None) -> str:
         tables = []
         for model in models:
             text, _, rest = model_table(part, model, "github").partition("\n")
-            tables.append(f"**{text}**\n\n{rest}\n")
+            counted = counted_line(part, model)
+            tables.append(f"**{text}**\n\n{rest}\n" + (f"\n{counted}\n" if counted else ""))
         if against := peers_table(part, "github"):
             tables.insert(0 if len(models) > 1 else len(tables), against + "\n")  # of many models the sum comes first
         parts += tables

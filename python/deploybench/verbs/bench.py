@@ -35,6 +35,7 @@ from deploybench.paths import shown
 from deploybench.rounds import BASELINE, LOAD_FLAGS
 
 EXAMPLE = "bench --models squeezenet1_1 --routes script,frozen"
+SHARES = ("stolen_fraction", "others_fraction")  # of the CPU time while it measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,19 +164,21 @@ def begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | None = None) -> None:
     """Measures all that is missing in `results`, saves it as it comes, and shows each model's table when it is there."""
     config = results["config"]
-    before = machine.ticks()
+    before, measured = machine.ticks(), False
     try:
         for model in models.select(config["models"]):
             for size in config["batch_sizes"]:
-                _bench_model(model, size, path, results)
+                measured |= _bench_model(model, size, path, results)
                 if show:
                     show("\n" + tables.model_table(summary.of_batch(results, size), model.name))
                 if config.get("count_instructions"):
                     _count_instructions(model, size, path, results)
                     if show:
-                        show(tables.counted_line(results, model.name, size))
+                        show(tables.counted_line(summary.of_batch(results, size), model.name))
     finally:
-        results["stolen_fraction"], results["others_fraction"] = machine.shares(before, machine.ticks())
+        if measured:  # of a run that was gone on with, the worse part
+            for name, share in zip(SHARES, machine.shares(before, machine.ticks()), strict=True):
+                results[name] = max(share, results.get(name) or 0.0)
         results_file.save(path, results)
     results["complete"] = True
     results_file.save(path, results)
@@ -203,8 +206,11 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 
 def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The results file to go on with; failed runs are tried again, refusals are kept."""
-    path = Path(args.resume) if args.resume else results_file.latest(args.results)
+    path = Path(args.resume) if args.resume else results_file.latest(args.results, suits=_to_go_on_with)
     results = results_file.load(path)
+    if results_file.has_old_programs(results):
+        what = "holds old programs beside these, which bench cannot run; deploybench compare OLD NEW --remeasure"
+        raise DeploybenchError("usage", f"{shown(path)}: {what}")
     configuration.check_environment(path, results, "bench")
     missing = ", ".join(sorted(configuration.CONFIGURED - results["config"].keys()))
     if missing:
@@ -217,9 +223,15 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     return path, results
 
 
-def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -> None:
+def _to_go_on_with(results: dict[str, Any]) -> bool:
+    """Whether something is missing that bench measures."""
+    failed = any("error" in run and not summary.unsupported([run]) for run in results["runs"])
+    return not results_file.has_old_programs(results) and (not results["complete"] or failed)
+
+
+def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -> bool:
     """All rounds of one model at one batch size; each is saved as soon as it is there. A round is whole or it is measured
-    again."""
+    again. Whether there was anything to measure."""
     config, runs = {**results["config"], "batch_size": size}, results["runs"]
     case_of = (model.name, size)
     whole = {
@@ -233,7 +245,7 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
     ]
     todo = [number for number in range(config["rounds"]) if number not in whole]
     if not todo:
-        return
+        return False
     from tqdm import tqdm
 
     with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
@@ -246,3 +258,4 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
             for lines in rounds.run_rounds(case, config, bar, scratch):
                 runs += lines
                 results_file.save(path, results)
+    return True

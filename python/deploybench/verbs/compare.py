@@ -27,6 +27,7 @@ from deploybench.changes import INCONCLUSIVE, Key
 from deploybench.comparison import Comparison
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
+from deploybench.rounds import OLD
 
 EXAMPLE = "compare OLD.json NEW.json --fail-above 5%"
 EXITS = f"""\
@@ -140,10 +141,12 @@ def of_files(args: argparse.Namespace, margin: float) -> Comparison:
     notes = [*_order(args.old, args.new), *_notes(args.old, old), *_notes(args.new, new), *_drift(before, after)]
     files = {"old": shown(args.old), "new": shown(args.new)}
     open_keys = [(one.model, one.runner, one.batch_size) for one in judged if one.verdict == INCONCLUSIVE]
+    crashed: dict[str, str] = {}
     if args.remeasure and open_keys:
         path, again = _again(args, open_keys, old, new)
         files["again"] = shown(path)
         runs, failed = sound(again)
+        crashed = _failed_beside_old(runs, failed)
         cases = {case.key: case for case in changes.pairs(runs)}
         found = [cases.get(case.key, case) for case in found]
         judged = [changes.judge(changes.change(case), "time", margin) for case in found]
@@ -151,6 +154,7 @@ def of_files(args: argparse.Namespace, margin: float) -> Comparison:
         unlike += _unlike_pairs(again, list(cases.values()))
     compared = Comparison("time", margin, files, judged, changes.overall(found), unlike=unlike, warnings=notes)
     _missing(compared, (before, bad), (after, worse))
+    compared.failed |= crashed
     return compared
 
 
@@ -184,14 +188,25 @@ def of_pairs(path: Path, margin: float) -> Comparison:
     results = read(path)
     runs, bad = sound(results)
     found = changes.pairs(runs)
-    if not found:
+    failed = _failed_beside_old(runs, bad)
+    if not found and not failed:
         raise DeploybenchError("usage", f"{shown(path)}: has no old runners beside new ones; give OLD and NEW")
     judged = [changes.judge(changes.change(case), "time", margin) for case in found]
     unlike = _unlike_pairs(results, found)
     compared = Comparison("time", margin, {"again": shown(path)}, judged, changes.overall(found), unlike=unlike)
-    compared.left_out = {_named(key): why for key, why in bad.items()}
+    compared.failed = failed
+    compared.left_out = {_named(key): why for key, why in bad.items() if _named(key) not in failed}
     compared.warnings = _notes(path, results)
     return compared
+
+
+def _failed_beside_old(runs: dict[Key, list[record.Record]], bad: dict[Key, str]) -> dict[str, str]:
+    """The new runners that failed, and why, where their old ones did not."""
+    return {
+        _named(key): why
+        for key, why in bad.items()
+        if not key[1].endswith(OLD) and (key[0], key[1] + OLD, key[2]) in runs
+    }
 
 
 def of_instructions(args: argparse.Namespace, margin: float) -> Comparison:
@@ -258,7 +273,7 @@ def _order(old: Path, new: Path) -> list[str]:
 
 def _notes(path: Path, results: dict[str, Any]) -> list[str]:
     """What a reader of this file must know, RANDOM weights aside."""
-    notes = [] if results["complete"] else [f"{shown(path)}: not complete; deploybench bench --resume"]
+    notes = [said] if (said := results_file.incomplete(path, results)) else []
     found = (text.removeprefix("warning: ") for text in summary.warnings(results))
     return notes + [f"{shown(path)}: {text}" for text in found if not text.startswith("RANDOM")]
 
