@@ -166,6 +166,8 @@ def test_limits_that_nothing_keeps_say_what_could_be_had() -> None:
     }
     args = argparse.Namespace(model="m", max_p99=0.015, max_size=None)
     assert advise.fitting(measured, args, {}) == ["cpp/b"]
+    assert list(advise.soon_enough(measured, 0.015)) == ["cpp/b"], "of several instances, too"
+    assert list(advise.soon_enough(measured, None)) == ["cpp/a", "cpp/b"]
     args.max_size = 5
     with pytest.raises(DeploybenchError, match=r"least p99 is 0\.01 s, the smallest artifact has 3\.0 MB"):
         advise.fitting(measured, args, {})

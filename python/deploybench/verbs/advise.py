@@ -120,8 +120,7 @@ def run(args: argparse.Namespace) -> int:
         if device == "cpu" and options.usable_cpus() > 1 and looking.spent() < 1:
             near = selection.near(kept, search.SPREAD)
             second, many = looking.measure(near, 1.0, "--target", "throughput")
-            most = args.max_p99 or math.inf
-            many = {name: runs for name, runs in many.items() if selection.p99_seconds(runs) <= most}
+            many = soon_enough(many, args.max_p99)
             files.append(second)
     changes = _changes(args, model, [*making, "--results", str(args.results)], list(kept)) if args.data else {}
     kept, many = (accurate(runs, changes, args.max_accuracy_drop, looking.tried) for runs in (kept, many))
@@ -155,17 +154,20 @@ def _making(args: argparse.Namespace, device: str) -> list[str]:
     return [part for name, value in said.items() for part in (name, str(value))]
 
 
+def soon_enough(measured: selection.Runs, most: float | None) -> selection.Runs:
+    """Those of whose calls 99 of 100 take at most so many seconds."""
+    return {name: runs for name, runs in measured.items() if selection.p99_seconds(runs) <= (most or math.inf)}
+
+
 def fitting(measured: selection.Runs, args: argparse.Namespace, left_out: dict[str, str]) -> list[str]:
     """Of the sound ones, those within the limits. Raises `unsupported` where there is none."""
     if not measured:
         why = next(iter(left_out.values()), "no route runs here")
         raise DeploybenchError("runtime", f"{args.model}: nothing could be measured: {why}")
     most = args.max_size * 1e6 if args.max_size else math.inf
-    within = {
-        name: (selection.p99_seconds(runs) <= (args.max_p99 or math.inf), runs[0]["artifact_bytes"] <= most)
-        for name, runs in measured.items()
-    }
-    if fitting := [name for name, kept in within.items() if all(kept)]:
+    if fitting := [
+        name for name, runs in soon_enough(measured, args.max_p99).items() if runs[0]["artifact_bytes"] <= most
+    ]:
         return fitting
     p99 = min(selection.p99_seconds(runs) for runs in measured.values())
     size = min(runs[0]["artifact_bytes"] for runs in measured.values())
