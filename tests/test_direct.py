@@ -43,9 +43,14 @@ def answer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return logits
 
 
+def pooled() -> nn.Module:
+    """To a number for each channel."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 def head(channels: int) -> nn.Module:
     """To five classes."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
+    return nn.Sequential(*pooled(), nn.Linear(channels, 5))
 
 
 def conv(inputs: int, outputs: int, kernel: Any, **more: Any) -> nn.Module:
@@ -163,7 +168,26 @@ def rejoined() -> Net:
     return Net(run, **layers, head=head(20))
 
 
-NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined]
+def vectors() -> Net:
+    """Pooled vectors side by side; a batch norm that no convolution takes, and half of it read; layer norm without weights."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.relu(n.a(x))
+        b = n.b(n.norm(a)[:, :6])
+        c = F.layer_norm(b.permute(0, 2, 3, 1), [10])
+        c = n.unbiased(c * 3.0).permute(0, 3, 1, 2)
+        pooled = [torch.flatten(F.adaptive_avg_pool2d(one, 1), 1) for one in (a, b, c)]
+        first, second = torch.cat(pooled, -1).chunk(2, 1)
+        return answer(n.last, second * torch.sigmoid(first))
+
+    norm = nn.BatchNorm2d(12)
+    nn.init.uniform_(norm.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
+    unbiased = nn.LayerNorm(10, bias=False)
+    nn.init.uniform_(unbiased.weight, 0.5, 1.5)
+    return Net(run, a=conv(3, 12, 3), norm=norm, b=conv(6, 10, 1), unbiased=unbiased, last=nn.Linear(16, 5))
+
+
+NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, vectors]
 
 
 class Metadata:
@@ -247,6 +271,22 @@ def test_an_input_of_another_size_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("net", "words"), [
     (Net(lambda n, x: n.head(n.a(x)), a=nn.Conv2d(3, 4, 3, dilation=2), head=head(4)), "dilated"),
+    (Net(lambda n, x: n.head(n.a(x)), a=nn.Conv2d(3, 4, 3, stride=(2, 1)), head=head(4)), "with the stride 2, 1"),
+    (Net(lambda n, x: n.head(n.wide(n.a(x))), a=nn.Conv2d(3, 4, 3), wide=nn.Linear(19, 7), head=head(4)), "an axis of the image"),
+    (Net(lambda n, x: F.linear(n.pooled(x), n.pooled(n.a(x))), a=nn.Conv2d(3, 3, 3), pooled=pooled()), "computed where a constant"),
+    (Net(lambda n, x: n.head(n.b(n.a(x).permute(0, 2, 3, 1))), a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(19, 4, 3), head=head(4)),
+     "axes in another order"),
+    (Net(lambda n, x: n.head(F.max_pool2d(n.a(x).permute(0, 2, 3, 1), 2)), a=nn.Conv2d(3, 4, 3), head=head(19)),
+     "axes in another order"),
+    (Net(lambda n, x: n.head(F.layer_norm(n.a(x).permute(0, 2, 3, 1), [19, 19, 4]).permute(0, 3, 1, 2)), a=nn.Conv2d(3, 4, 3),
+         head=head(4)), "a layer norm not over channels"),
+    (Net(lambda n, x: n.last(F.max_pool2d(n.a(x), 8).flatten(1)[:, :6]), a=nn.Conv2d(3, 4, 3), last=nn.Linear(6, 5)),
+     "a slice not of channels"),
+    (Net(lambda n, x: n.last(F.max_pool2d(n.a(x), 8).flatten(1).chunk(2, 1)[0]), a=nn.Conv2d(3, 4, 3), last=nn.Linear(8, 5)),
+     "a split not of channels"),
+    (Net(lambda n, x: n.last(torch.cat([F.max_pool2d(n.a(x), 8).flatten(1), n.pooled(x)], 1)), a=nn.Conv2d(3, 4, 3),
+         pooled=pooled(), last=nn.Linear(19, 5)), "a concatenation not of channels"),
+    (Net(lambda n, x: F.max_pool2d(n.a(x), 8).flatten(1), a=nn.Conv2d(3, 4, 3)), "an answer that is a flattened image"),
     (Net(lambda n, x: n.head(torch.erfinv(n.a(x).tanh())), a=nn.Conv2d(3, 4, 3), head=head(4)), "aten.tanh.default"),
     (Net(lambda n, x: n.head(n.a(x).roll(1, 2)), a=nn.Conv2d(3, 4, 3), head=head(4)), "direct route"),
 ])  # fmt: skip

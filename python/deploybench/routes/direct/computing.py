@@ -22,31 +22,33 @@ def _pair(value: Any, default: int) -> tuple[int, int]:
 
 
 def _convolution(reader: Reader, node: fx.Node) -> None:
-    src = reader.one(node.args[0]).value
-    weight = reader.constants[node.args[1]]  # type: ignore[index]
-    bias = reader.constants.get(argument(node, 2)) if argument(node, 2) is not None else None
+    src = reader.image(node.args[0])
+    weight = reader.constant(node.args[1])
+    bias = reader.constant(argument(node, 2), torch.zeros(len(weight)))
     stride, padding = _pair(argument(node, 3), 1), _pair(argument(node, 4), 0)
     groups = argument(node, 6, 1)
-    if _pair(argument(node, 5), 1) != (1, 1) or stride[0] != stride[1]:
+    if _pair(argument(node, 5), 1) != (1, 1):
         raise unknown("a dilated convolution")
+    if stride[0] != stride[1]:
+        raise unknown(f"a convolution with the stride {stride[0]}, {stride[1]}")
     _, channels, height, width = node.meta["val"].shape
     kind = "depthwise" if groups == src.channels == channels and groups > 1 else "convolution"
     out = Value(channels, height, width)
-    bias = torch.zeros(channels) if bias is None else bias
     reader.emit(node, Operation(kind, src, out, weight, bias, stride, padding, groups))
 
 
 def _linear(reader: Reader, node: fx.Node) -> None:
     seen = reader.one(node.args[0])
-    weight = reader.constants[node.args[1]]  # type: ignore[index]
-    bias = reader.constants.get(argument(node, 2)) if argument(node, 2) is not None else None
-    bias = torch.zeros(len(weight)) if bias is None else bias
+    weight = reader.constant(node.args[1])
+    bias = reader.constant(argument(node, 2), torch.zeros(len(weight)))
     src = seen.value
     if seen.look == "nhwc":
         kernel = weight.reshape(*weight.shape, 1, 1)
         out = Value(len(weight), src.height, src.width)
         reader.emit(node, Operation("convolution", src, out, kernel, bias), "nhwc")
         return
+    if seen.look != "flat":
+        raise unknown("a linear layer over an axis of the image")
     kernel = weight.reshape(len(weight), src.channels, src.height, src.width)  # of a flat image: a window of its size
     reader.emit(node, Operation("convolution", src, Value(len(weight)), kernel, bias))
 
@@ -109,7 +111,7 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
 
 
 def _pool(reader: Reader, node: fx.Node) -> None:
-    src = reader.one(node.args[0]).value
+    src = reader.image(node.args[0])
     largest = node.target is aten.max_pool2d.default
     kernel = _pair(node.args[1], 1)
     stride, padding = _pair(argument(node, 2), 0), _pair(argument(node, 3), 0)
@@ -126,11 +128,13 @@ def _pool(reader: Reader, node: fx.Node) -> None:
 
 
 def _layer_norm(reader: Reader, node: fx.Node) -> None:
-    seen = reader.one(node.args[0])
+    seen, axes = reader.one(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
     value = seen.value
-    if seen.look != "nhwc" and not (seen.look == "flat" and (value.height, value.width) == (1, 1)):
+    pooled = seen.look == "flat" and (value.height, value.width) == (1, 1)
+    if axes != [value.channels] or not (seen.look == "nhwc" or pooled):
         raise unknown("a layer norm not over channels")
-    scale, shift = (reader.constants[one] for one in node.args[2:4])  # type: ignore[index]
+    scale = reader.constant(argument(node, 2), torch.ones(value.channels))  # absent without elementwise_affine
+    shift = reader.constant(argument(node, 3), torch.zeros(value.channels))
     out = Value(value.channels, value.height, value.width)
     more = {"epsilon": argument(node, 4, 1e-5)}
     reader.emit(node, Operation("layer_norm", value, out, scale=scale, shift=shift, more=more), seen.look)

@@ -42,7 +42,7 @@ class Value:
 class Operation:
     """`out` from `src`; then `first`, then `other` joined (add or mul), then `second`: names of activations."""
 
-    kind: str  # convolution, depthwise, pool, elementwise, interleave, layer_norm, take, give
+    kind: str  # convolution, depthwise, pool, elementwise, cat, interleave, layer_norm, take, give
     src: Value
     out: Value
     weight: torch.Tensor | None = None  # [OC, IC / groups, KH, KW]

@@ -133,7 +133,10 @@ def _prepare(found: list[Operation]) -> None:
         )
         if operation.kind != "elementwise" or not (scaled or gated) or _users(found)[operation.out] != 1:
             continue
-        (user,) = (one for one in found if operation.out in one.reads or operation.out in one.more.get("parts", []))
+        users = [one for one in found if operation.out in one.reads or operation.out in one.more.get("parts", [])]
+        if not users:  # a slice of it is read instead
+            continue
+        user = users[0]
         if user.kind != "convolution" or user.src is not operation.out or user.before or user.groups != 1:
             continue
         assert user.weight is not None

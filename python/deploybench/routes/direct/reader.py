@@ -20,7 +20,8 @@ Handler = Callable[["Reader", fx.Node], None]
 
 @dataclass(frozen=True)
 class Seen:
-    """A node's value, and how its shape looks to the graph: nchw, nhwc, flat, grouped or shuffled (in `groups`)."""
+    """A node's value, and how its shape looks to the graph: nchw, nhwc, flat, grouped or shuffled (in `groups`),
+    selected (one channel, its axis gone)."""
 
     value: Value
     look: str = "nchw"
@@ -55,6 +56,8 @@ class Reader:
                 self._call(node)
             elif node.op == "output":
                 last = self.one(node.args[0][0] if isinstance(node.args[0], tuple | list) else node.args[0])
+                if (last.value.height, last.value.width) != (1, 1):
+                    raise unknown("an answer that is a flattened image")
                 self.found.append(Operation("give", last.value, last.value))
         return self.found
 
@@ -63,6 +66,26 @@ class Reader:
         if node not in self.seen:
             raise unknown(f"{node}: a constant where an activation is expected")
         return self.seen[node]
+
+    def image(self, node: Any) -> Value:
+        """The value of an activation that is [N, C, H, W] to the graph. Raises unsupported where its axes lie otherwise."""
+        if self.one(node).look != "nchw":
+            raise unknown(f"{node}: axes in another order where an image is expected")
+        return self.one(node).value
+
+    def over_channels(self, node: Any, axis: int) -> bool:
+        """Whether this axis of an activation is its channels and nothing else; of a flattened image it is pixels, too."""
+        seen = self.one(node)
+        pooled = seen.look == "flat" and (seen.value.height, seen.value.width) == (1, 1)
+        return (seen.look == "nchw" or pooled) and axis % node.meta["val"].ndim == 1
+
+    def constant(self, node: Any, absent: torch.Tensor | None = None) -> torch.Tensor:
+        """A tensor of the model; `absent` where the call leaves it out. Raises unsupported where it is computed."""
+        if node is None and absent is not None:
+            return absent
+        if node not in self.constants:
+            raise unknown(f"{node}: computed where a constant is expected")
+        return self.constants[node]
 
     def _call(self, node: fx.Node) -> None:
         handler = self.handlers.get(node.target)

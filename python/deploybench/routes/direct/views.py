@@ -56,16 +56,16 @@ def _permute(reader: Reader, node: fx.Node) -> None:
 
 
 def _cat(reader: Reader, node: fx.Node) -> None:
-    parts = [reader.one(one).value for one in node.args[0]]  # type: ignore[union-attr]
-    if argument(node, 1, 0) != 1:
+    sources: Any = node.args[0]
+    if not all(reader.over_channels(one, argument(node, 1, 0)) for one in sources):
         raise unknown("a concatenation not of channels")
-    _, channels, height, width = node.meta["val"].shape
-    out = Value(channels, height, width)
-    reader.emit(node, Operation("cat", parts[0], out, more={"parts": parts}))
+    parts = [reader.one(one).value for one in sources]
+    out = Value(sum(one.channels for one in parts), parts[0].height, parts[0].width)
+    reader.emit(node, Operation("cat", parts[0], out, more={"parts": parts}), reader.one(sources[0]).look)
 
 
 def _split(reader: Reader, node: fx.Node) -> None:
-    if argument(node, 2, 0) != 1:
+    if not reader.over_channels(node.args[0], argument(node, 2, 0)):
         raise unknown("a split not of channels")
     reader.seen[node] = reader.one(node.args[0])
 
@@ -82,24 +82,25 @@ def _getitem(reader: Reader, node: fx.Node) -> None:
         out = Value(count, value.height, value.width)
         reader.emit(node, Operation("interleave", maker.src, out, more={"begin": begin // 2}))
         return
-    reader.seen[node] = Seen(Value(count, value.height, value.width, value, begin))
+    reader.seen[node] = Seen(Value(count, value.height, value.width, value, begin), seen.look)
 
 
 def _slice(reader: Reader, node: fx.Node) -> None:
-    value = reader.one(node.args[0]).value
+    seen = reader.one(node.args[0])
+    value = seen.value
     one = node.target is aten.select.int
-    if argument(node, 1, 0) != 1 or (not one and argument(node, 4, 1) != 1):
+    if not reader.over_channels(node.args[0], argument(node, 1, 0)) or (not one and argument(node, 4, 1) != 1):
         raise unknown("a slice not of channels")
     begin: Any = argument(node, 2) or 0
     count = 1 if one else node.meta["val"].shape[1]
-    reader.seen[node] = Seen(Value(count, value.height, value.width, value, begin), "selected" if one else "nchw")
+    reader.seen[node] = Seen(Value(count, value.height, value.width, value, begin), "selected" if one else seen.look)
 
 
 def _unsqueeze(reader: Reader, node: fx.Node) -> None:
     seen = reader.one(node.args[0])
     if seen.look != "selected" or node.args[1] != 1:
         raise unknown("an unsqueeze")
-    reader.seen[node] = Seen(seen.value)
+    reader.seen[node] = Seen(seen.value, "flat" if node.meta["val"].ndim == 2 else "nchw")
 
 
 HANDLERS: dict[Any, Handler] = {
