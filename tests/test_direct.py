@@ -168,6 +168,18 @@ def rejoined() -> Net:
     return Net(run, **layers, head=head(20))
 
 
+def from_the_end() -> Net:
+    """Channels counted from the last one: some, one, more than there are; of an image and of what was pooled."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = n.a(x)
+        b = torch.cat([a[:, -4:], a[:, -1].unsqueeze(1), a[:, -20:], a[:, -3:-1]], 1)
+        pooled = torch.flatten(F.adaptive_avg_pool2d(b, 1), 1)
+        return answer(n.last, torch.cat([pooled[:, -6:], pooled[:, -2].unsqueeze(1)], 1))
+
+    return Net(run, a=conv(3, 8, 3), last=nn.Linear(7, 5))
+
+
 def vectors() -> Net:
     """Pooled vectors side by side; a batch norm that no convolution takes, and half of it read; layer norm without weights."""
 
@@ -187,7 +199,7 @@ def vectors() -> Net:
     return Net(run, a=conv(3, 12, 3), norm=norm, b=conv(6, 10, 1), unbiased=unbiased, last=nn.Linear(16, 5))
 
 
-NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, vectors]
+NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, from_the_end, vectors]
 
 
 class Metadata:

@@ -92,6 +92,7 @@ def _slice(reader: Reader, node: fx.Node) -> None:
     if not reader.over_channels(node.args[0], argument(node, 1, 0)) or (not one and argument(node, 4, 1) != 1):
         raise unknown("a slice not of channels")
     begin: Any = argument(node, 2) or 0
+    begin = max(0, begin + value.channels) if begin < 0 else begin  # from the end, at most as far as the first
     count = 1 if one else node.meta["val"].shape[1]
     reader.seen[node] = Seen(Value(count, value.height, value.width, value, begin), "selected" if one else seen.look)
 
