@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy
 import pytest
@@ -331,6 +333,33 @@ def test_a_host_that_does_not_answer_keeps_no_model_in_memory() -> None:
         return weakref.ref(thing)
 
     assert [reference() for reference in (ask(), ask(), ask())] == [None] * 3
+
+
+def test_a_host_that_lacks_a_file_is_asked_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a file that is not there nor a full disk says that the host does not answer: the next model gets its weights."""
+    (tmp_path / "there.pth").write_bytes(b"weights")
+    name = f"there-{weights.sha256(tmp_path / 'there.pth')[:8]}.pth"
+    (tmp_path / "there.pth").rename(tmp_path / name)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr("urllib.request._opener", None)  # it remembers the proxies of its first use
+    monkeypatch.setattr(weights, "_unreachable", {})
+    hub = torch.hub.get_dir()
+    try:
+        torch.hub.set_dir(str(tmp_path / "hub"))
+        with pytest.raises(OSError, match="404"):
+            weights.download(f"{url}/absent-00000000.pth")
+        with monkeypatch.context() as patch:
+            full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+            patch.setattr(torch.hub, "download_url_to_file", full)
+            with pytest.raises(OSError, match="No space"):
+                weights.download(f"{url}/{name}")
+        assert weights.download(f"{url}/{name}").read_bytes() == b"weights"
+    finally:
+        torch.hub.set_dir(hub)
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_factory_may_import_torchvision(tmp_path: Path) -> None:

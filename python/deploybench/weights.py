@@ -17,6 +17,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from deploybench import models, terminal
@@ -98,7 +99,7 @@ _unreachable: dict[str, str] = {}
 def download(url: str) -> Path:
     """The file of `url`, downloaded with torch.hub's progress bar and checked by the hash in its name.
 
-    Raises OSError where the host cannot be reached, artifact_invalid where the hash is wrong.
+    Raises OSError where the host cannot be reached, lacks the file, or the disk does not take it; artifact_invalid where the hash is wrong.
     """
     import torch
 
@@ -113,7 +114,9 @@ def download(url: str) -> Path:
         torch.hub.download_url_to_file(
             url, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=not terminal.quiet()
         )
-    except OSError as error:
+    except HTTPError:  # it answers, and lacks this one file
+        raise
+    except (URLError, ConnectionError, TimeoutError) as error:  # not a full disk, which says nothing of the host
         _unreachable[host] = str(getattr(error, "reason", error))
         raise
     except RuntimeError as error:  # torch.hub's word for a wrong hash
