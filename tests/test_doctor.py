@@ -20,7 +20,7 @@ import pytest
 import torch
 from bad_input import Place, Run, field, patched
 from conftest import ROOT, Done, native, one_line_error, python, unavailable
-from deploybench import checks, facts, machine, paths
+from deploybench import checks, facts, machine, paths, record
 from deploybench.artifact import read_metadata
 from deploybench.checks import OK, PROBLEM, UNKNOWN, WARNING
 from test_cpp_units import tool
@@ -190,6 +190,32 @@ def test_quotas_of_both_versions(said: str, files: dict[str, str], quota: float 
     """Folders in place of /proc and /sys: no machine has all of them."""
     write(tmp_path, {"proc/self/cgroup": said, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}})
     assert machine.cpu_quota(tmp_path) == quota
+
+
+GIB = 1 << 30
+MEMORY = [
+    ("0::/a/b\n", {"a/memory.max": f"{8 * GIB}", "a/memory.current": f"{5 * GIB}", "a/b/memory.max": "max",
+                   "a/b/memory.current": "7", "a/memory.stat": f"anon 1\nactive_file {GIB}\ninactive_file {GIB}"}, 5 * GIB),
+    ("0::/\n", {"memory.max": "4096", "memory.current": "8192"}, 0),  # lowered below what is used
+    ("0::/\n", {"memory.max": "max", "memory.current": "8192"}, None),
+    ("4:memory:/docker/7\n1:cpu:/\n", {"memory/memory.limit_in_bytes": f"{2 * GIB}", "memory/memory.usage_in_bytes": f"{GIB}",
+                                       "memory/memory.stat": "active_file 1\ntotal_active_file 4096\ntotal_inactive_file 0"},
+     GIB + 4096),
+    ("", {}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "files", "left"), MEMORY)
+def test_memory_of_both_versions(said: str, files: dict[str, str], left: int | None, tmp_path: Path) -> None:
+    write(tmp_path, {"proc/self/cgroup": said, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}})
+    assert machine.memory_left(tmp_path) == left
+
+
+def test_the_memory_of_a_cgroup_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory_left", lambda: None)
+    assert record.available_memory() > 4096
+    monkeypatch.setattr(machine, "memory_left", lambda: 4096)
+    assert record.available_memory() == 4096, "less than the host has"
 
 
 def write(root: Path, files: dict[str, str]) -> None:

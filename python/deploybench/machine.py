@@ -76,17 +76,38 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 
     cpu.max of version 2 ("150000 100000" is 1.5 CPUs), cpu.cfs_quota_us of version 1 (-1 is no limit).
     """
-    limits = [limit for group in _groups(root) if (limit := _limit(group))]
+    limits = [limit for group in _groups(root, "cpu") if (limit := _limit(group))]
     return min(limits, default=None)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's groups that can have a quota, each with those above it."""
+def memory_left(root: Path = ROOT) -> int | None:
+    """Bytes that the limits of this process's control groups leave to new processes, the tightest of them; None: no limit.
+
+    memory.max of version 2, memory.limit_in_bytes of version 1. Pages of files count as free, as they do in MemAvailable:
+    the kernel drops them before it ends a process.
+    """
+    return min((left for group in _groups(root, "memory") if (left := _left(group)) is not None), default=None)
+
+
+def _left(group: Path) -> int | None:
+    try:
+        most = int(_read(group / "memory.max") or _read(group / "memory.limit_in_bytes"))
+        used = int(_read(group / "memory.current") or _read(group / "memory.usage_in_bytes"))
+    except ValueError:  # max, or there is no such file
+        return None
+    rows = dict(line.split() for line in _read(group / "memory.stat").splitlines())
+    total = "" if (group / "memory.max").exists() else "total_"  # version 1 has those of the groups below apart
+    files = sum(int(rows.get(f"{total}{name}_file", 0)) for name in ("active", "inactive"))
+    return max(0, most - used + files)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's groups that this controller can limit, each with those above it."""
     top = root / "sys" / "fs" / "cgroup"
     for line in _read(root / "proc" / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         # in a container the path may be the host's: what is mounted at the top is then the container's own group
         for one in (PurePosixPath(group), *PurePosixPath(group).parents):

@@ -125,8 +125,10 @@ def _nvidia() -> str | None:
 
 
 def available_memory() -> int:
-    """Bytes that new processes can have without swapping."""
+    """Bytes that new processes can have without swapping, and within the limits of this process's control groups."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+            free = int(line.split()[1]) << 10
+    left = machine.memory_left()
+    return free if left is None else min(free, left)
