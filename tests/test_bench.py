@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,23 @@ from typing import Any
 
 import numpy
 import pytest
-from bad_input import Run
+from bad_input import Place, Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
-from deploybench import configuration, library_paths, models, paths, record, results_file, rounds, tables, tensor_file
+from deploybench import (
+    cases,
+    configuration,
+    library_paths,
+    models,
+    paths,
+    record,
+    results_file,
+    rounds,
+    tables,
+    tensor_file,
+)
 from deploybench.cases import Case
 from deploybench.errors import DeploybenchError
+from PIL import Image
 
 SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
 
@@ -405,6 +418,19 @@ def test_workers_that_memory_does_not_hold_together_go_in_groups(
     assert rounds._groups(case, runners) == [runners[:3], runners[3:]], "a trace that failed needs none"
     monkeypatch.setattr(record, "available_memory", lambda: 0)
     assert rounds._groups(case, runners) == [[runner] for runner in runners]
+
+
+def test_another_photo_by_the_same_name_is_another_tensor(place: Place, tmp_path: Path) -> None:
+    """`mv older.jpg photo.jpg` keeps the older time; what was made of the first photo may not be measured."""
+    made, photo, older = tmp_path / place.script.name, tmp_path / "photo.png", tmp_path / "older.png"
+    shutil.copy(place.script, made)
+    for file, colour in ((photo, "green"), (older, "red")):
+        Image.new("RGB", (20, 30), colour).save(file)
+    os.utime(older, (0, 0))
+    first = cases._tensor(photo, made)
+    assert cases._tensor(photo, made) == first, "made once"
+    os.replace(older, photo)
+    assert (numpy.load(cases._tensor(photo, made)) != numpy.load(first)).any()
 
 
 def test_results_are_never_overwritten(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploybench import artifact, child, routes
+from deploybench.answers import TENSOR_FILES
 from deploybench.checkout import HERE, Checkout
 from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
 from deploybench.models import Model
@@ -87,11 +88,13 @@ def _flags(rows: list[routes.Route], config: dict[str, Any]) -> list[str]:
 
 def _tensor(photo: Path, made: Path) -> Path:
     """The photo through the artifact's own transform, a file that all models with this transform share."""
-    if photo.suffix in (".npy", ".dat"):
+    if photo.suffix in TENSOR_FILES:
         return photo
-    made_from = json.dumps([str(photo.resolve()), artifact.read_metadata(made).preprocessing], sort_keys=True)
-    tensor = made.parent / f"{photo.stem}.{zlib.crc32(made_from.encode()):08x}.npy"
-    if not tensor.exists() or tensor.stat().st_mtime_ns < photo.stat().st_mtime_ns:
+    transform = json.dumps(artifact.read_metadata(made).preprocessing, sort_keys=True)
+    # of what the photo holds: `mv older.jpg photo.jpg` keeps the older time
+    made_from = zlib.crc32(transform.encode(), zlib.crc32(photo.read_bytes()))
+    tensor = made.parent / f"{photo.stem}.{made_from:08x}.npy"
+    if not tensor.exists():
         _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)], HERE)
     return tensor
 
