@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bad_input import (
     BENCH,
     CLASSES,
@@ -23,6 +26,7 @@ from bad_input import (
     tree,
 )
 from conftest import ROOT, Done, native, one_line_error, python
+from deploybench import routes
 
 
 def full_disk() -> None:
@@ -109,6 +113,25 @@ def test_a_full_disk(place: Place, tmp_path: Path) -> None:
         one_line_error(run_limited(program, place, *arguments), 1, *words)
         assert tree(tmp_path) == before
         assert old.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("fails", "words"), [
+    (lambda: torch.save(torch.zeros(1 << 20), "/dev/full"), ("cannot be written", "inline_container", "--out")),
+    (lambda: torch.zeros(3).reshape(2), ("cannot be captured", "RuntimeError", "shape '[2]'")),
+])  # fmt: skip
+def test_an_exporter_that_fails(
+    fails: Callable[[], object],
+    words: tuple[str, ...],
+    place: Place,
+    here: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """torch says both as RuntimeError: what its zip writer meets on a disk, and what its compiler makes of a model."""
+    kind = dataclasses.replace(routes.KINDS["script"], export=lambda *_: fails())
+    monkeypatch.setitem(routes.KINDS, "script", kind)
+    one_line_error(here("generate", "--model", "sound_module:net", *place.make, "--out", tmp_path), 1, *words)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
