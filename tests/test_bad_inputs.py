@@ -23,7 +23,11 @@ from bad_input import (
     patched,
     photo,
     refused,
+    tree,
 )
+from conftest import one_line_error
+from deploybench import cases
+from deploybench.errors import DeploybenchError
 
 
 def npy(array: Any) -> bytes:
@@ -204,3 +208,18 @@ def test_bad_labels(
         labels.write_bytes(content)
     flags = ("--artifact", place.script, "--input", place.tensor, "--labels", labels)
     refused(programs[program], (tmp_path,), 1, (str(labels), *words), *flags)
+
+
+def test_a_photo_that_bench_cannot_read(place: Place, here: Run, tmp_path: Path) -> None:
+    """Before anything is made; and one that was damaged since, when it goes on with `--resume`."""
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    flags = ("bench", "--model", "sound_module:net", *place.make, "--runtimes", "python", "--input", broken, "--json")
+    before = tree(tmp_path)
+    done = here(*flags, "--artifacts", tmp_path, "--results", tmp_path)
+    one_line_error(done, 1, str(broken), "not an image")
+    assert json.loads(done.stdout)["error"]["code"] == "input_invalid"
+    assert tree(tmp_path) == before
+    with pytest.raises(DeploybenchError, match=r"broken.jpg: is not an image") as found:
+        cases._tensor(broken, place.script)
+    assert found.value.code == "input_invalid"

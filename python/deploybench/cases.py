@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
@@ -86,6 +87,16 @@ def _flags(rows: list[routes.Route], config: dict[str, Any]) -> list[str]:
     return ["--routes", ",".join(row.name for row in rows), *flags]
 
 
+def check_input(path: Path) -> None:
+    """Reads a photo once, which would else be found damaged after all artifacts are made. Raises input_missing, input_invalid."""
+    if not path.is_file():
+        raise DeploybenchError("input_missing", f"{path}: no such photo or tensor file; --input FILE")
+    if path.suffix not in TENSOR_FILES:
+        from deploybench import images
+
+        images.open_image(path)
+
+
 def _tensor(photo: Path, made: Path) -> Path:
     """The photo through the artifact's own transform, a file that all models with this transform share."""
     if photo.suffix in TENSOR_FILES:
@@ -95,12 +106,12 @@ def _tensor(photo: Path, made: Path) -> Path:
     made_from = zlib.crc32(transform.encode(), zlib.crc32(photo.read_bytes()))
     tensor = made.parent / f"{photo.stem}.{made_from:08x}.npy"
     if not tensor.exists():
-        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor)], HERE)
+        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor), "--json"], HERE)
     return tensor
 
 
 def _verb(arguments: list[str], checkout: Checkout, deadline: float = math.inf) -> None:
-    """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises its last error line."""
+    """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises what it says as it fails."""
     try:
         done = _captured(checkout.verb(*arguments), checkout, deadline)
     except subprocess.TimeoutExpired as error:
@@ -108,10 +119,18 @@ def _verb(arguments: list[str], checkout: Checkout, deadline: float = math.inf) 
     if done.returncode in child.INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
-        errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        code = "unsupported" if done.returncode == UNSUPPORTED_EXIT else "artifact_missing"
-        raise DeploybenchError(code, errors[-1] if errors else f"{arguments[0]} ended with {done.returncode}: {last}")
+        raise _failure(arguments[0], done)
+
+
+def _failure(verb: str, done: subprocess.CompletedProcess[str]) -> DeploybenchError:
+    """By the record of a verb that was run with --json, else by its exit code and its last error line."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        error = json.loads(done.stdout)["error"]
+        return DeploybenchError(error["code"], error["message"])
+    errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    code = "unsupported" if done.returncode == UNSUPPORTED_EXIT else "artifact_missing"
+    return DeploybenchError(code, errors[-1] if errors else f"{verb} ended with {done.returncode}: {last}")
 
 
 def _captured(command: list[str], checkout: Checkout, deadline: float = math.inf) -> subprocess.CompletedProcess[str]:

@@ -49,8 +49,7 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
         raise DeploybenchError("usage", "--cuda-graph on: there are none on the CPU; --device cuda")
     if any(runner.startswith("cpp/") for runner in runners):
         need_cpp()
-    if not args.input.is_file():
-        raise DeploybenchError("input_missing", f"{args.input}: no such photo or tensor file; --input FILE")
+    cases.check_input(args.input)
     chosen = models.select(args.models)
     if args.weights not in ("auto", "pretrained", "random"):
         if len(chosen) > 1:
