@@ -253,13 +253,18 @@ def test_labels_of_an_own_model(tmp_path: Path, own: dict[str, object]) -> None:
 
 
 def test_leftovers_of_killed_runs_are_swept(tmp_path: Path) -> None:
-    dead = tmp_path / ".x.999999999.partial.ts"
-    alive = tmp_path / f".y.{os.getpid()}.partial.ts"
-    dead.touch()
-    alive.touch()
+    here = artifacts_module._processes()
+    dead = tmp_path / f".x.{here}-999999999.partial.ts"
+    alive = tmp_path / f".y.{here}-{os.getpid()}.partial.ts"
+    elsewhere = tmp_path / ".z.0badcafe-999999999.partial.ts"  # of a container or host that shares the folder
+    unsaid = tmp_path / ".v.999999999.partial.ts"  # by an earlier version, which does not say where
+    forgotten = tmp_path / ".w.0badcafe-999999999.partial.ts"
+    for file in (dead, alive, elsewhere, unsaid, forgotten):
+        file.touch()
+    os.utime(forgotten, (0, 0))
     assert python("generate", "--models", "squeezenet1_1", "--weights", "random", "--out", tmp_path).returncode == 0
-    assert not dead.exists()
-    assert alive.exists()
+    assert [file.exists() for file in (alive, elsewhere, unsaid)] == [True] * 3
+    assert [file.exists() for file in (dead, forgotten)] == [False] * 2
 
 
 def test_random_weights_are_announced_where_they_were_not_asked_for(tmp_path: Path) -> None:

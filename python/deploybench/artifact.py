@@ -12,7 +12,9 @@ import json
 import lzma
 import math
 import os
+import socket
 import stat
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -36,6 +38,7 @@ MOST_IMAGES = 1 << 20  # in a batch; the same limit as in cpp/deploybench/metada
 # What zipfile raises for a file that is no zip, is damaged, encrypted, or packed by a method that it does not know.
 NO_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, LookupError, RuntimeError)
 PARTIAL = ".partial"  # in the name of a file that is being written, after the process that writes it
+STALE_SECONDS = 24 * 3600  # since a partial file was touched; the longest compilation takes minutes
 REMAKE = "make it with: deploybench generate --models"
 
 
@@ -214,7 +217,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
     It keeps the suffix, on which some exporters insist.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{_processes()}-{os.getpid()}{PARTIAL}{path.suffix}")
     try:
         refuse_special(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,11 +234,25 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed runs left in `folder`: partial files whose process is gone."""
+    """Removes what killed runs left in `folder`: partial files whose process is gone, or, where it cannot be seen from here,
+    that are older than any artifact takes."""
     for partial in folder.glob(f".*{PARTIAL}*"):
-        pid = partial.name.partition(PARTIAL)[0].rpartition(".")[2]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            partial.unlink(missing_ok=True)
+        place, _, pid = partial.name.partition(PARTIAL)[0].rpartition(".")[2].rpartition("-")
+        with contextlib.suppress(FileNotFoundError):  # its process has just given it its name
+            gone = time.time() - partial.stat().st_mtime > STALE_SECONDS
+            if place == _processes():
+                gone = not Path("/proc", pid).exists()
+            if gone:
+                partial.unlink()
+
+
+def _processes() -> str:
+    """Names what process numbers are counted in: this boot of this machine, or a container on it. Folders are shared by others."""
+    place = socket.gethostname()
+    with contextlib.suppress(OSError):  # some sandboxes show neither
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        place = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return f"{zlib.crc32(place.encode()):08x}"
 
 
 def refuse_special(path: Path) -> None:
