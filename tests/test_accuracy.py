@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bad_input import Run, sound_results
 from conftest import one_line_error
-from deploybench import accuracy, accuracy_table, proportions
+from deploybench import accuracy, accuracy_table, proportions, record
 
 
 @pytest.mark.parametrize(("hits", "count", "low", "high"), [
@@ -66,7 +66,7 @@ def evaluation() -> dict[str, Any]:
     other = [[0, 1], [0, 1], [0, 1], [0, 2], [0, 2], [1, 0], [1, 0], [2, 3], None, [1, 2]]
     return {
         "kind": "evaluation", "schema": 1, "complete": True, "others": 0, "empty_folders": [],
-        "environment": {"torch": "2.13.0", "libtorch": "2.13.0 cpu (wheel)"},
+        "environment": {**record.environment(), "torch": "2.13.0", "libtorch": "2.13.0 cpu (wheel)"},
         "config": {
             "models": ["resnet50"], "runners": ["python/eager", "cpp/script/bf16"], "device": "cpu", "data": "val", "classes": None,
             "limit": None, "generate": [], "artifacts": "artifacts", "batch_size": 1, "instances": None, "threads": None,
@@ -159,6 +159,7 @@ CHANGES: list[tuple[str, list[Any], Any]] = [
     ("no config", ["config"], None),
     ("limit is a text", ["config", "limit"], "all"),
     ("no environment", ["environment"], None),
+    ("an environment of nothing", ["environment"], {}),
 ]
 
 

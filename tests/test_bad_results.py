@@ -58,6 +58,7 @@ RESULTS: list[tuple[str, bytes | None, tuple[str, ...]]] = [
     ("no runners", changed("config.runners", KeyError), ()),
     ("runners are a number", changed("config.runners", 3), ()),
     ("no threads", changed("config.threads", KeyError), ()),
+    ("whether it is complete, unsaid", changed("complete", KeyError), ("results.complete",)),
     ("no environment", changed("environment", []), ()),
     ("no cpus", changed("environment.cpus", KeyError), ()),
     ("load average as text", changed("environment.load_average_1min", "high"), ()),

@@ -63,8 +63,7 @@ CONFIG: soundness.Checks = {
     **dict.fromkeys(("limit", "instances", "threads"), lambda value: value is None or _whole(value)),
 }  # fmt: skip
 PARTS: soundness.Checks = {
-    "photos": soundness.texts, "models": _classes, "environment": lambda value: isinstance(value, dict),
-    "complete": soundness.BOOLEAN, "others": _whole, "empty_folders": soundness.texts,
+    "photos": soundness.texts, "models": _classes, "complete": soundness.BOOLEAN, "others": _whole, "empty_folders": soundness.texts,
     "runs": lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
 }  # fmt: skip
 RUN: soundness.Checks = {
@@ -83,6 +82,7 @@ def _flaws(results: object) -> Iterator[str]:
         yield f"it has schema {str(results.get('schema'))[:20]}, this program reads {SCHEMA}"
         return
     yield from _missing("", results, PARTS)
+    yield from _missing("environment.", results.get("environment"), soundness.ENVIRONMENT)
     yield from _missing("config.", results.get("config"), CONFIG)
     for number, run in enumerate(results["runs"]):
         yield from _missing(f"runs[{number}].", run, RUN)

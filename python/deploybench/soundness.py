@@ -29,6 +29,8 @@ def texts(value: object) -> bool:
 Checks = dict[str, Callable[[Any], bool]]
 TEXT: Callable[[Any], bool] = lambda value: isinstance(value, str)  # noqa: E731 (a row of the table)
 TEXT_OR_NULL: Callable[[Any], bool] = lambda value: value is None or isinstance(value, str)  # noqa: E731
+BOOLEAN: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
+RESULTS: Checks = {"complete": BOOLEAN}
 CONFIG: Checks = {"runners": texts, "device": TEXT, "threads": _number, "batch_size": _number}
 ENVIRONMENT: Checks = {
     "cpus": _number, "load_average_1min": _number,
@@ -49,13 +51,12 @@ COUNTS: Checks = {
     "counts": lambda value: _numbers(value) and len(value) == 2 and value[0] < value[1],
 }
 FAILED: Checks = {"code": TEXT, "message": TEXT}
-BOOLEAN: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
 PARITY: Checks = {"ok": BOOLEAN, "reason": TEXT}
 POSITIVE: Callable[[Any], bool] = lambda value: type(value) is int and value > 0  # noqa: E731
 NUMBER_OR_NULL: Callable[[Any], bool] = lambda value: value is None or _number(value)  # noqa: E731
 # Fields that older files or another tool's lack, and that are no less wrong where they are there.
 MAY_HAVE: dict[str, Checks] = {
-    "results": {"complete": BOOLEAN, **dict.fromkeys(("stolen_fraction", "others_fraction"), _number)},
+    "results": dict.fromkeys(("stolen_fraction", "others_fraction"), _number),
     "config": {
         "batch_sizes": lambda value: _numbers(value) and value != [], "instances": _number, "rounds": _number,
         **dict.fromkeys(("rate", "latency_bound"), NUMBER_OR_NULL),
@@ -85,6 +86,7 @@ def flaw(results: object) -> str:
     if not isinstance(runs, list):
         return "runs is no list"
     parts: list[tuple[str, object, Checks]] = [
+        ("results", results, RESULTS),
         ("config", results.get("config"), CONFIG),
         ("environment", results.get("environment"), ENVIRONMENT),
     ]
