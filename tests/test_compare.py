@@ -174,6 +174,13 @@ def test_without_eager_the_machines_drift_is_not_known(here: Run, tmp_path: Path
     done = here("compare", *files)
     assert done.stdout.splitlines()[3].split()[3:] == ["1.20", "none", INCONCLUSIVE]
     assert "no python/eager in both files" in done.stdout
+    lost = a_file({BASELINE: [1.0] * 6, "cpp/script": [0.6] * 6})
+    del lost["runs"][2]["run_seconds"]
+    lost["runs"][2]["error"] = {"code": "runtime", "message": "ended by signal 9"}
+    done = here("compare", *written(tmp_path, old=a_file({BASELINE: [1.0] * 6, "cpp/script": [0.5] * 6}), new=lost))
+    said = " ".join(done.stdout.split())
+    assert "none: no interval, as python/eager" in said
+    assert "too few rounds" not in said, "six are enough"
 
 
 def test_counted_instructions(here: Run, tmp_path: Path) -> None:

@@ -137,6 +137,12 @@ def change(case: Case) -> Change:
     )
 
 
+def enough(change: Change) -> bool:
+    """Whether its rounds suffice for an interval, so that where there is none, eager's lack."""
+    old, new = ([0.0] * count for count in change.rounds)
+    return math.isfinite((ranks.of_pairs(new) if change.interleaved else ranks.between(old, new)).high)
+
+
 def _shift(case: Case, old: Series, new: Series) -> Shift:
     if case.interleaved:
         return ranks.of_pairs(list(new.values()))

@@ -11,6 +11,7 @@ import tabulate
 
 from deploybench import changes, remeasure
 from deploybench.changes import INCONCLUSIVE, PASS, REGRESSION, WIN, Change
+from deploybench.rounds import BASELINE
 from deploybench.stats import digits
 
 VERDICTS = (REGRESSION, WIN, PASS, INCONCLUSIVE)
@@ -152,8 +153,14 @@ def _legend(compared: Comparison) -> list[str]:
 def _next(compared: Comparison) -> list[str]:
     """What to do where something is open."""
     found = []
-    if any(math.isinf(one.high) for one in compared.changes):
+    bare = [one for one in compared.changes if math.isinf(one.high)]
+    if not all(map(changes.enough, bare)):
         found.append("none: too few rounds for an interval, 4 in each file or 6 old beside new; bench --rounds 6")
+    if any(map(changes.enough, bare)):
+        found.append(
+            f"none: no interval, as {BASELINE}, by which the machine's own change is known, did not end well in every round "
+            "of both files; bench again"
+        )
     if compared.metric == "time" and any(one.verdict == INCONCLUSIVE for one in compared.changes):
         again = "again" in compared.files
         more = f"a quiet machine, or more rounds: --remeasure --rounds {4 * remeasure.ROUNDS}"
