@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -216,6 +217,18 @@ def test_the_memory_of_a_cgroup_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.available_memory() > 4096
     monkeypatch.setattr(machine, "memory_left", lambda: 4096)
     assert record.available_memory() == 4096, "less than the host has"
+
+
+@pytest.mark.parametrize(("said", "name"), [
+    ("processor\t: 0\nmodel name\t: AMD EPYC\n", "AMD EPYC"),
+    ("processor\t: 0\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0c\n", "aarch64 0x41 0xd0c"),
+    ("processor\t: 0\n", "aarch64"),
+])  # fmt: skip
+def test_every_cpu_has_a_name(said: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Arm's have none in /proc/cpuinfo, and unlike ones must not count as equal."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    write(tmp_path, {"proc/cpuinfo": said})
+    assert record.cpu_name(tmp_path) == name
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -80,7 +80,7 @@ def environment() -> dict[str, Any]:
         libtorch = json.loads((paths.LIBTORCH / "libtorch.json").read_text(encoding="utf-8"))
     return {
         "host": socket.gethostname(),
-        "cpu": _cpuinfo("model name"),
+        "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": _nvidia(),
@@ -103,9 +103,15 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _cpuinfo(field: str) -> str | None:
+def cpu_name(root: Path = machine.ROOT) -> str:
+    """What /proc/cpuinfo calls the CPU; Arm's say by numbers whose it is and which (0x41 0xd0c is a Neoverse N1)."""
+    numbers = [found for field in ("CPU implementer", "CPU part") if (found := _cpuinfo(field, root))]
+    return _cpuinfo("model name", root) or " ".join([platform.machine(), *numbers])
+
+
+def _cpuinfo(field: str, root: Path = machine.ROOT) -> str | None:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        for line in (root / "proc" / "cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == field:
                 return value.strip()
