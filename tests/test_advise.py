@@ -6,11 +6,12 @@ import json
 import shlex
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import onnxruntime
 import pytest
 from conftest import ROOT, native, one_line_error, python
-from deploybench import deployment, models, panel, results_file, routes, search, selection, summary
+from deploybench import deployment, elf, models, panel, results_file, routes, search, selection, summary
 from deploybench.verbs import advise
 
 PANEL = ROOT / "docs" / "results" / "panel-cpu.json"
@@ -190,9 +191,28 @@ def test_what_loses_too_much_is_left_out() -> None:
     assert list(advise.accurate(measured, changes, None, left_out)) == list(measured)
 
 
+def test_what_cannot_be_counted_is_not_the_smallest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without pyelftools nobody knows what a C++ program needs: not 0 bytes."""
+    monkeypatch.setattr(elf, "mapped", Mock(side_effect=ImportError))
+    deployment.library_bytes.cache_clear()
+    try:
+        runs = {name: [{**a_run(name, 0, 0.01), "threads": 1}] for name in ("cpp/script", "python/onnxruntime")}
+        answers = advise._answers(models.find("resnet50"), Path("artifacts"), "cpu", runs, {})
+        assert {one.what: one.runner for one in answers}[advise.SIZE] == "python/onnxruntime"
+        assert "cpp/script: cannot be among the smallest" in capsys.readouterr().err
+        del runs["python/onnxruntime"]
+        answers = advise._answers(models.find("resnet50"), Path("artifacts"), "cpu", runs, {})
+        assert advise.SIZE not in {one.what for one in answers}
+    finally:
+        deployment.library_bytes.cache_clear()
+
+
 def test_what_is_shipped_is_counted() -> None:
     libtorch = ROOT / "vendor" / "libtorch" / "lib" / "libtorch_cpu.so"
-    assert deployment.library_bytes("cpp/script") > libtorch.stat().st_size
-    numpy_alone, with_runtime = (deployment.library_bytes(f"python/{name}") for name in ("numpy", "onnxruntime"))
+    assert (deployment.library_bytes("cpp/script") or 0) > libtorch.stat().st_size
+    assert deployment.library_bytes("python/no_such_package") is None
+    numpy_alone, with_runtime = (deployment.library_bytes(f"python/{name}") or 0 for name in ("numpy", "onnxruntime"))
     own = sum(file.stat().st_size for file in Path(onnxruntime.__file__).parent.rglob("*") if file.suffix == ".so")
     assert with_runtime > own + numpy_alone > numpy_alone > 10e6, "with the packages that it needs"

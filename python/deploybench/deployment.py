@@ -14,15 +14,15 @@ from deploybench.paths import shown
 
 
 @functools.cache
-def library_bytes(name: str) -> int:
+def library_bytes(name: str) -> int | None:
     """What must be shipped beside the artifact: of C++, the program and the libraries it maps, unstripped; of a peer, its
-    package and those it needs, Python itself not counted. 0 where it cannot be told."""
+    package and those it needs, Python itself not counted. None where it cannot be told."""
     runtime, route, _ = panel.parts(name)
     if runtime == "cpp":
         program = paths.CPP_BIN / "infer"
         with contextlib.suppress(ImportError):  # of pyelftools, in the group `bundle`
             return sum(file.stat().st_size for file in (program, *elf.mapped(program).values()))
-        return 0
+        return None
     files: set[Path] = set()
     todo, seen = [route], set()
     while todo:
@@ -33,7 +33,7 @@ def library_bytes(name: str) -> int:
             files |= {Path(str(installed.locate_file(file))) for file in installed.files or []}
             needs = [re.split(r"[^\w.-]", one)[0] for one in installed.requires or [] if "extra ==" not in one]
             todo += [one for one in needs if one not in seen]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(file.stat().st_size for file in files if file.is_file()) or None
 
 
 def commands(runner: str, file: str, generate: list[str]) -> list[str]:

@@ -244,8 +244,13 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
     def latency(name: str) -> str:
         return f"{digits(1e3 * selection.seconds(single[name]), 3)} ms, {p99(single[name])}"
 
+    beside = {name: size for name in single if (size := deployment.library_bytes(name)) is not None}
+    if unknown := ", ".join(name for name in single if name not in beside):
+        why = "cannot be among the smallest, as what is shipped beside it cannot be counted"
+        terminal.notice(f"{unknown}: {why}; python -m pip install pyelftools")
+
     def shipped(name: str) -> float:
-        return float(single[name][0]["artifact_bytes"] + deployment.library_bytes(name))
+        return float(single[name][0]["artifact_bytes"] + beside[name])
 
     rates = {name: selection.images_per_second(runs) for name, runs in single.items()}
     faster = {name: runs for name, runs in many.items() if selection.images_per_second(runs) > rates[name]}
@@ -260,10 +265,10 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
             START, single, lambda name: selection.cold_start_seconds(single[name]),
             lambda name: f"{digits(selection.cold_start_seconds(single[name]), 2)} s to an answer",
         ),
-        answer(
-            SIZE, single, shipped,
-            lambda name: f"{single[name][0]['artifact_bytes'] / 1e6:.1f} + {deployment.library_bytes(name) / 1e6:.0f} MB",
-        ),
+        *([answer(
+            SIZE, {name: single[name] for name in beside}, shipped,
+            lambda name: f"{single[name][0]['artifact_bytes'] / 1e6:.1f} + {beside[name] / 1e6:.0f} MB",
+        )] if beside else []),
     ]  # fmt: skip
 
 
