@@ -64,6 +64,16 @@ def test_bad_input(what: str, code: int, words: tuple[str, ...]) -> None:
     one_line_error(python("migrate", what), code, *words)
 
 
+def test_an_interval_is_called_one() -> None:
+    """In the text and on the page: what stands in brackets is no range of the models or the calls."""
+    row = {f"{side}_{figure}": 1.0 for side in ("script", "aoti") for figure in migrate.FIGURES}
+    row |= {"model": "m", "script": "yes", "aoti": "yes", "needs": [], "command": "", "results": ""}
+    assert "1.31 times as fast, 95 % interval 1.10-1.40" in migrate._text(
+        row | {"times_faster": 1.31, "low": 1.1, "high": 1.4}
+    )
+    assert "times faster (95 % interval)" in migrate.PAGE.read_text(encoding="utf-8")
+
+
 def test_the_page_is_of_its_table() -> None:
     """docs/migration.md is never written by hand."""
     rows = migrate.read()

@@ -183,13 +183,10 @@ def _text(row: Row) -> str:
     table = tabulate.tabulate(short, ["", "TorchScript", "AOTInductor"], "simple", disable_numparse=True)
     lines = [f"{row['model']}, in C++, by {FROM} and {TO}", table]
     if row["times_faster"]:
-        lines.append(f"AOTInductor takes the call {_ratio(row)} times as fast")
+        interval = f"95 % interval {row['low']:.2f}-{row['high']:.2f}"
+        lines.append(f"AOTInductor takes the call {row['times_faster']:.2f} times as fast, {interval}")
     lines += [f"{side}: {row[side]}" for side in ("script", "aoti") if row[side] != "yes"]
     return "\n".join([*lines, "", f"to move: {row['command']}", f"measured: {row['results']}"])
-
-
-def _ratio(row: Row) -> str:
-    return f"{row['times_faster']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
 
 
 def _number(value: float | None, name: str) -> str:
@@ -240,8 +237,15 @@ def page(rows: dict[str, Row]) -> str:
             " / ".join(_number(row[f"{side}_{figure}"] or None, figure) or "-" for side in ("script", "aoti"))
             for figure in FIGURES
         ]
-        lines.append([name, row["script"], row["aoti"], _ratio(row) if row["times_faster"] else "-", *sides])
-    headers = ["model", "TorchScript", "AOTInductor", "times faster", *(words for words, _, _ in FIGURES.values())]
+        ratio = f"{row['times_faster']:.2f} ({row['low']:.2f}-{row['high']:.2f})" if row["times_faster"] else "-"
+        lines.append([name, row["script"], row["aoti"], ratio, *sides])
+    headers = [
+        "model",
+        "TorchScript",
+        "AOTInductor",
+        "times faster (95 % interval)",
+        *(words for words, _, _ in FIGURES.values()),
+    ]
     table = tabulate.tabulate(lines, headers, "github", disable_numparse=True)
     faster = [float(row["times_faster"]) for row in rows.values() if row["times_faster"]]
     moved = sum(row["aoti"] == "yes" for row in rows.values())
