@@ -11,7 +11,11 @@ from bad_input import (
     Run,
     refused,
     sound_results,
+    tree,
 )
+from conftest import one_line_error
+from deploybench import paths
+from deploybench.verbs import bench
 
 
 def changed(key: str, value: Any) -> bytes:
@@ -117,6 +121,53 @@ BENCH_FLAGS: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
 def test_bench(flags: tuple[str, ...], code: int, words: tuple[str, ...], here: Run, tmp_path: Path) -> None:
     """Refused at once, before a results file is made."""
     refused(here, (tmp_path,), code, words, "bench", "--runtimes", "python", "--results", tmp_path, *flags)
+
+
+def test_programs_that_are_not_built(here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each says what its own flags can do about it."""
+    monkeypatch.setattr(paths, "CPP_BIN", tmp_path / "bin")
+    flags = ("--artifacts", tmp_path / "artifacts", "--results", tmp_path / "results")
+    for verb in (("bench",), ("advise", "squeezenet1_1"), ("migrate", "squeezenet1_1")):
+        done = here(*verb, *flags)
+        one_line_error(done, 1, "not built; make build")
+        assert ("--runtimes python" in done.stderr) == (verb == ("bench",))
+    assert tree(tmp_path) == []
+
+
+REPORT_FLAGS: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
+    ("x.json", ("--json", "--format", "csv"), ("--json", "--format")),
+    ("x.evaluation.json", ("--accuracy", "x.json"), ("--accuracy", "leave it out")),
+]
+
+
+@pytest.mark.parametrize(("name", "flags", "words"), REPORT_FLAGS, ids=[row[0] for row in REPORT_FLAGS])
+def test_flags_that_report_would_not_heed(
+    name: str, flags: tuple[str, ...], words: tuple[str, ...], here: Run, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(json.dumps(sound_results()))
+    refused(here, (tmp_path,), 2, words, "report", tmp_path / name, *flags)
+
+
+RESUMED: list[tuple[tuple[str, ...], str]] = [
+    (("--rounds", "12"), "with 6"),
+    (("--batch-size", "4"), "with 1"),
+    (("--turn", "7"), "with 5"),
+    (("--rate", "3"), "without"),
+    (("--strict",), "without"),
+]
+
+
+def test_settings_that_resume_would_not_heed(here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the file says is measured; the same again, as `make bench` gives it, is no contradiction."""
+    monkeypatch.setattr(bench, "measure", lambda *_: None)
+    begun = here("bench", "--runtimes", "python", "--results", tmp_path, "--threads", "1")
+    assert begun.returncode == 0, begun.stderr
+    (file,) = tmp_path.glob("*.json")
+    for flags, how in RESUMED:
+        words = (f"{flags[0]}: {file} was begun {how};", "without --resume")
+        refused(here, (tmp_path,), 2, words, "bench", "--resume", file, *flags)
+    same = ("--rounds", "6", "--threads", "1", "--batch-size", "1", "--models", "resnet50")
+    assert here("bench", "--resume", file, *same).returncode == 0
 
 
 def test_bench_where_no_results_can_be(here: Run, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
     if args.cuda_graph == "on" and device == "cpu":
         raise DeploybenchError("usage", "--cuda-graph on: there are none on the CPU; --device cuda")
     if any(runner.startswith("cpp/") for runner in runners):
-        need_cpp()
+        need_cpp(args.runners)
     cases.check_input(args.input)
     chosen = models.select(args.models)
     if args.weights not in ("auto", "pretrained", "random"):
@@ -111,6 +111,19 @@ def check_environment(path: Path, results: dict[str, Any], verb: str) -> None:
         )
 
 
+def refuse_changed(args: argparse.Namespace, usual: argparse.Namespace, path: Path, config: dict[str, Any]) -> None:
+    """Refuses settings that are not the `usual` ones and say another thing than the config of a file that is gone on with."""
+    begun = config | {"batch_size": config["batch_sizes"]}
+    for name in ("rounds", "runs", "strict", "count_instructions", *WORKER_FLAGS, *LOAD_FLAGS):
+        given, was = getattr(args, name), begun.get(name)
+        if given not in (getattr(usual, name), was):
+            flag = f"--{name.replace('_', '-')}"
+            how = f"with {','.join(map(str, was)) if isinstance(was, list) else was}" if was else "without"
+            raise DeploybenchError(
+                "usage", f"{flag}: {shown(path)} was begun {how}; leave it out, or run bench without --resume"
+            )
+
+
 def choose_runners(runtimes: str, wanted: str, device: str, precisions: list[str]) -> list[str]:
     """The name of each runner that exists of these runtimes, routes and precisions, the baseline first."""
     kinds = [name.strip() for name in runtimes.split(",")]
@@ -146,12 +159,12 @@ def named_runners(wanted: str, device: str) -> list[str]:
     return list(dict.fromkeys([BASELINE, *names]))
 
 
-def need_cpp() -> None:
-    """Refuses runners of C++ where its programs are not built."""
+def need_cpp(named: str | None) -> None:
+    """Refuses runners of C++ where its programs are not built. `named`: what --runners says; advise and migrate choose by it,
+    too, and have no --runtimes."""
     if not (paths.CPP_BIN / "bench").exists():
-        raise DeploybenchError(
-            "runtime", f"{shown(paths.CPP_BIN / 'bench')}: not built; make build, or --runtimes python"
-        )
+        instead = "" if named else ", or --runtimes python"
+        raise DeploybenchError("runtime", f"{shown(paths.CPP_BIN / 'bench')}: not built; make build{instead}")
 
 
 def generate_flags(args: argparse.Namespace) -> list[str]:

@@ -217,6 +217,9 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         raise DeploybenchError(
             "input_invalid", f"{shown(path)}: its config lacks {missing}; run bench without --resume"
         )
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    configuration.refuse_changed(args, parser.parse_args([]), path, results["config"])
     results["runs"] = [run for run in results["runs"] if "error" not in run or summary.unsupported([run])]
     results["complete"] = False
     terminal.notice(f"going on with {shown(path)}: {len(results['runs'])} runs are there")

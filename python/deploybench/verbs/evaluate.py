@@ -122,7 +122,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
         else configuration.choose_runners(args.runtimes, args.routes, device, args.precisions)
     )
     if any(runner.startswith("cpp/") for runner in runners):
-        configuration.need_cpp()
+        configuration.need_cpp(args.runners)
     chosen = models.select(args.models)
     if args.weights not in ("auto", "pretrained", "random") and len(chosen) > 1:
         raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")

@@ -50,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
     chosen = args.format or (ENDINGS.get(args.out.suffix, "text") if args.out else "text")
     if chosen == "html" and not args.out:
         raise DeploybenchError("usage", "--format html: a page goes into a file; --out FILE.html")
+    if args.json and args.format and not args.out:
+        raise DeploybenchError(
+            "usage", f"--json: prints no {args.format}; give one of --json and --format, or --out FILE"
+        )
     if args.out and args.out.suffix == ".json":
         raise DeploybenchError(
             "usage", f"{args.out}: records end in .json, and none is written over; --out FILE.html, .md or .csv"
@@ -80,6 +84,10 @@ def _evaluations(named: list[Path], chosen: str, args: argparse.Namespace) -> in
         raise DeploybenchError("usage", f"--format {chosen}: of an evaluation there are text, markdown and --json")
     if other := next((path for path in named if not path.name.endswith(results_file.EVALUATION)), None):
         raise DeploybenchError("usage", f"{other}: times, beside an evaluation; --accuracy FILE joins the two")
+    if args.accuracy:
+        raise DeploybenchError(
+            "usage", "--accuracy: joins the results of bench, and these are of evaluate; leave it out"
+        )
     found = [(path, evaluation.load(path)) for path in named]
     said = "\n".join(accuracy_table.text(results, path, chosen == "markdown") for path, results in found)
     if args.out:
