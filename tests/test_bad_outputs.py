@@ -120,7 +120,7 @@ def test_a_full_disk(place: Place, tmp_path: Path) -> None:
     (lambda: torch.zeros(3).reshape(2), ("cannot be captured", "RuntimeError", "shape '[2]'")),
 ])  # fmt: skip
 def test_an_exporter_that_fails(
-    fails: Callable[[], object],
+    fails: Callable[[], None],
     words: tuple[str, ...],
     place: Place,
     here: Run,

@@ -43,7 +43,7 @@ def answer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def pooled() -> nn.Module:
+def pooled() -> nn.Sequential:
     """To a number for each channel."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 

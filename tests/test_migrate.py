@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_bad_input(what: str, code: int, words: tuple[str, ...]) -> None:
 
 def test_an_interval_is_called_one() -> None:
     """In the text and on the page: what stands in brackets is no range of the models or the calls."""
-    row = {f"{side}_{figure}": 1.0 for side in ("script", "aoti") for figure in migrate.FIGURES}
+    row: dict[str, Any] = {f"{side}_{figure}": 1.0 for side in ("script", "aoti") for figure in migrate.FIGURES}
     row |= {"model": "m", "script": "yes", "aoti": "yes", "needs": [], "command": "", "results": ""}
     assert "1.31 times as fast, 95 % interval 1.10-1.40" in migrate._text(
         row | {"times_faster": 1.31, "low": 1.1, "high": 1.4}
