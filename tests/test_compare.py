@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from bad_input import Run
 from conftest import ROOT
-from deploybench import changes, comparison, ranks, record, remeasure, results_file, stats, summary
+from deploybench import changes, comparison, ranks, record, remeasure, results_file, stats
 from deploybench.changes import INCONCLUSIVE, PASS, REGRESSION, WIN, Change
 from deploybench.rounds import BASELINE, OLD
 from deploybench.verbs import compare
@@ -377,4 +377,3 @@ def test_no_runner_suffers_more_from_the_machine_than_eager() -> None:
 def test_words_are_the_programs_own() -> None:
     assert comparison.VERDICTS == (REGRESSION, WIN, PASS, INCONCLUSIVE)
     assert compare.EXITS.count(str(comparison.REGRESSED)) == compare.EXITS.count(str(comparison.OPEN)) == 1
-    assert summary.BASELINE == BASELINE

@@ -166,6 +166,7 @@ def _built_for(value: object) -> bool:
 
 Check = Callable[[Any], bool]
 ORIGINS = ("pretrained", "file", "random")
+PRECISIONS = ("fp32", "bf16", "fp16")
 # What each field must be. Twin of parse_metadata in cpp/deploybench/metadata.
 CHECKS: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(
@@ -173,7 +174,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
         (_text, "a text"),
     ),
     "factory": (_factory, "package.module:function"),
-    "precision": (lambda value: value in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "precision": (lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "memory_format": (lambda value: value in ("contiguous", "channels_last"), "contiguous or channels_last"),
     "device": (lambda value: value in ("cpu", "cuda"), "cpu or cuda"),
     "input_shape": (_shape, "[N, channels, height, width] with an image of at most 2^28 values"),

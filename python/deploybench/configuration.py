@@ -51,7 +51,7 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
         need_cpp(args.runners)
     cases.check_input(args.input)
     chosen = models.select(args.models)
-    if args.weights not in ("auto", "pretrained", "random"):
+    if args.weights not in options.WEIGHTS:
         if len(chosen) > 1:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
         weights.resolve(args.weights, chosen[0])

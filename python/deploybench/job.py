@@ -162,7 +162,7 @@ def fingerprint(job: Job) -> str:
     """Of all that an artifact is made from, save the weights that `auto` and `pretrained` find."""
     source = _source(job.model) if job.model.own else b""
     file = Path(os.path.expanduser(job.weights))
-    named = job.weights in ("auto", "pretrained", "random")
+    named = job.weights in options.WEIGHTS
     parts = [
         deploybench.__version__, artifact.SCHEMA, version("torch"), version("torchvision"),
         job.model.factory, job.kind, job.precision, job.device, job.format, job.portable, job.batches, job.overrides.key(),

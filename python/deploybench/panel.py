@@ -7,10 +7,9 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from deploybench import stats
+from deploybench import routes, stats
 
 PEERS = ("onnxruntime", "openvino")  # routes that are no LibTorch
-PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def lines(sound: dict[tuple[str, str], list[dict[str, Any]]]) -> list[Line]:
     """A line for each model and precision that has a C++ runner and a peer. `sound`: runs by model and runner."""
     found = []
     for model in dict.fromkeys(model for model, _ in sound):
-        for precision in PRECISIONS:
+        for precision in routes.PRECISIONS:
             runners = [name for one, name in sound if one == model and parts(name)[2] == precision and "#" not in name]
             ours = [name for name in runners if parts(name)[0] == "cpp"]
             peers = [name for name in runners if parts(name)[1] in PEERS]

@@ -1,6 +1,6 @@
 """A round: the workers of one model, alive together, taking turns. Fresh processes, both languages; imports no torch.
 
-`bench` and `matrix` measure through this; docs/measuring.md is the protocol.
+`bench`, `matrix`, `search` and `remeasure` measure through this; docs/measuring.md is the protocol.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The runners of one model, made and measured within a budget of time: all of them once, then the best again and again.
 
-`advise` looks through it. It measures as `bench` does, by rounds of fresh processes, and into the same kind of results file.
+`advise` and `migrate` look through it. It measures as `bench` does, by rounds of fresh processes, and into the same kind of results file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deploybench import cases, configuration, results_file, rounds, routes, selection, summary, terminal
+from deploybench import cases, configuration, panel, results_file, rounds, routes, selection, summary, terminal
 from deploybench.models import Model
 from deploybench.rounds import BASELINE
 from deploybench.verbs import bench
@@ -27,7 +27,7 @@ COMPILED = ("direct", "aoti")
 
 def candidates(device: str, precisions: tuple[str, ...], need_cpp: bool) -> list[str]:
     """What makes sense to deploy: every route of C++, and the peers. Python's twins of them are never faster (README)."""
-    peers = () if need_cpp else ("onnxruntime", "openvino")
+    peers = () if need_cpp else panel.PEERS
     return [
         one.name
         for one in routes.runners(device, precisions)

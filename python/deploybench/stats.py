@@ -32,7 +32,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def digits(value: float, significant: int) -> str:
-    """`value` with so many significant digits, never in powers of ten."""
+    """`value` with so many significant digits, below 1 with so many decimals; never in powers of ten."""
     whole = len(str(int(value))) if value >= 1 else 0
     return f"{value:.{max(0, significant - whole)}f}"
 

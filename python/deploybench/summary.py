@@ -11,8 +11,8 @@ from typing import Any
 
 from deploybench import checks, facts, panel, record, stats
 from deploybench.checks import PROBLEM, WARNING
+from deploybench.rounds import BASELINE
 
-BASELINE = "python/eager"
 Sound = dict[tuple[str, str], list[record.Record]]  # runs by model and runner
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import tabulate
 
-from deploybench import accuracy, panel, record, results_file, stats, summary
+from deploybench import accuracy, panel, record, results_file, routes, stats, summary
 from deploybench.paths import shown
 from deploybench.stats import digits
 
@@ -222,7 +222,7 @@ def peers_table(results: dict[str, Any], style: Any = "simple") -> str:
     right = ["left", "left", "left", "right", "left", "right", "right", "left"]
     table = tabulate.tabulate(rows, headers, style, disable_numparse=True, colalign=right)
     means = []
-    for precision in panel.PRECISIONS:
+    for precision in routes.PRECISIONS:
         ratios = [line.ratio for line in lines if line.precision == precision]
         if ratios:
             mean, worst = panel.geometric_mean(ratios), max(ratios)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploybench import artifact
 from deploybench.errors import DeploybenchError
 from deploybench.routes import direct, eager, inductor, onnx, torchscript
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 BOTH = ("python", "cpp")
 PYTHON = ("python",)
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = artifact.PRECISIONS
 
 
 @dataclass(frozen=True)

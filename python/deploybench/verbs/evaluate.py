@@ -124,7 +124,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
     if any(runner.startswith("cpp/") for runner in runners):
         configuration.need_cpp(args.runners)
     chosen = models.select(args.models)
-    if args.weights not in ("auto", "pretrained", "random") and len(chosen) > 1:
+    if args.weights not in options.WEIGHTS and len(chosen) > 1:
         raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
     photos = dataset.read(args.data)
     config = {
@@ -224,7 +224,7 @@ def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -
         "classes": dataset.classes(photos, metadata.labels, file),
         "weights_origin": metadata.weights["origin"],
     }
-    keys = {runner: _key(runner) for runner in config["runners"]}
+    keys = {runner: cases.key_of(routes.runner(runner)) for runner in config["runners"]}
     if rest := [runner for runner, key in keys.items() if key not in made]:
         others, errors = cases.make_artifacts(model, {**config, "runners": rest})
         made |= others
@@ -239,12 +239,6 @@ def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -
             progress.save()
             _evaluate_runner(run, made[key], photos, progress)
         progress.save()
-
-
-def _key(runner: str) -> tuple[str, str]:
-    """The kind and the precision of its artifact."""
-    one = routes.runner(runner)
-    return one.route.kind.name, one.precision
 
 
 def _new(about: dict[str, str], **more: str) -> dict[str, Any]:

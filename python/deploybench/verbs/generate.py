@@ -79,7 +79,7 @@ def make_asked(args: argparse.Namespace) -> Iterator[Outcome]:
         for precision in args.precisions
         for kind in kinds
     ]  # fmt: skip
-    if args.weights not in ("auto", "pretrained", "random") and len({job.model.name for job in jobs}) > 1:
+    if args.weights not in options.WEIGHTS and len({job.model.name for job in jobs}) > 1:
         raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
     artifact.sweep(args.artifacts)
     yield from _progress(make_all(jobs, args.jobs), len(jobs))
