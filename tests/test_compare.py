@@ -16,7 +16,8 @@ from bad_input import Run
 from conftest import ROOT
 from deploybench import changes, comparison, ranks, record, remeasure, results_file, stats
 from deploybench.changes import INCONCLUSIVE, PASS, REGRESSION, WIN, Change
-from deploybench.rounds import BASELINE, OLD
+from deploybench.record import OLD
+from deploybench.rounds import BASELINE
 from deploybench.verbs import compare
 
 RESULTS = ROOT / "docs" / "results"

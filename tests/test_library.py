@@ -78,7 +78,7 @@ def test_hello(hello: Path, artifact: Artifact, tmp_path: Path) -> None:
 def test_hello_in_a_bundle(hello: Path, artifact: Artifact, tmp_path: Path) -> None:
     """In a root where there is nothing else."""
     file = artifact("resnet18")
-    root = make_root(tmp_path, file, "--program", hello)
+    root = make_root(tmp_path, file, "--program", str(hello))
     try:
         libraries = [one["path"] for one in root.manifest["files"] if one["path"].startswith("lib/libdeploybench.so.")]
         parts = {one["path"]: one["part"] for one in root.manifest["files"]}

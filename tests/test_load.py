@@ -160,7 +160,7 @@ def test_the_highest_rate_that_keeps_the_bound() -> None:
 def test_rounds_in_which_no_rate_kept_the_bound_count() -> None:
     def rate(*rounds: dict[str, Any]) -> float | None:
         found = summary.under_load(list(rounds), 0.1)
-        return found and found["rate"]
+        return float(found["rate"]) if found else None
 
     good, better = ({"turn_rates": [one], "turn_calls": [1], "run_seconds": [0.05]} for one in (10.0, 30.0))
     bad = {**good, "run_seconds": [0.2]}

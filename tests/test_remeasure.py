@@ -15,7 +15,8 @@ import pytest
 from bad_input import Place
 from conftest import ROOT, python
 from deploybench import checkout, paths, results_file
-from deploybench.rounds import BASELINE, OLD
+from deploybench.record import OLD
+from deploybench.rounds import BASELINE
 
 ROUNDS = 6  # the least with an interval
 SLOWER = 0.02  # seconds a call; the model takes some 0.0001

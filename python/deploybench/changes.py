@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from deploybench import panel, ranks, stats
 from deploybench.ranks import Shift
-from deploybench.record import Record
-from deploybench.rounds import BASELINE, OLD
+from deploybench.record import OLD, Record
+from deploybench.rounds import BASELINE
 
 PASS, WIN, REGRESSION, INCONCLUSIVE = "PASS", "WIN", "REGRESSION", "INCONCLUSIVE"
 MARGIN = 0.05  # a change that matters, unless --fail-above says another

@@ -18,6 +18,7 @@ from typing import Any
 from deploybench import machine, paths, stats
 
 SCHEMA = 2
+OLD = "#old"  # ends the name of a runner whose programs and settings are those of an older case, run beside the new one
 Record = dict[str, Any]
 # How the workers of both languages set their runtime up: what can be chosen, the default first, which measured best.
 KNOBS = {

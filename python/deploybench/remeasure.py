@@ -13,7 +13,8 @@ from deploybench.changes import Key
 from deploybench.checkout import Checkout
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
-from deploybench.rounds import BASELINE, OLD, WORKER_FLAGS
+from deploybench.record import OLD
+from deploybench.rounds import BASELINE, WORKER_FLAGS
 
 # By the simulation of tests/test_compare.py a change of 5 % is then found 95 times in 100 under the worst noise there; with 16
 # rounds 91 times, with 12 80 times.

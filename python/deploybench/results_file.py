@@ -14,7 +14,7 @@ from typing import Any
 from deploybench import record, soundness
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
-from deploybench.rounds import OLD
+from deploybench.record import OLD
 
 EVALUATION = ".evaluation.json"  # how results of `evaluate` are called, which lie beside those of `bench`
 

@@ -18,7 +18,6 @@ from deploybench import child, record, routes
 from deploybench.cases import Case, key_of
 
 BASELINE = "python/eager"
-OLD = "#old"  # ends the name of a runner whose programs and settings are those of an older case, run beside the new one
 # Flags that go to the workers as they are; their meaning stands in worker.py and its twin.
 WORKER_FLAGS = (
     "batch_size",
@@ -56,7 +55,7 @@ def run_round(
         workers = []
         try:
             for runner in group:
-                what = older if older and runner.endswith(OLD) else (case, config)
+                what = older if older and runner.endswith(record.OLD) else (case, config)
                 workers.append(worker := Worker(what[0], runner, what[1], scratch))
                 worker.wait()
             forwards = True

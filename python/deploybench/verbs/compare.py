@@ -27,7 +27,7 @@ from deploybench.changes import INCONCLUSIVE, Key
 from deploybench.comparison import Comparison
 from deploybench.errors import DeploybenchError
 from deploybench.paths import shown
-from deploybench.rounds import OLD
+from deploybench.record import OLD
 
 EXAMPLE = "compare OLD.json NEW.json --fail-above 5%"
 EXITS = f"""\
