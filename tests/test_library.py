@@ -148,8 +148,22 @@ void fails(Code code, const Work& work, const char* what) {
   }
 }
 
+// The fuser is switched on for the process: it must be there for route fused, for nobody beside it, and gone after it.
+void check_fusion(const std::string& script, const std::string& frozen, const std::string& photo) {
+  const auto answer = [&](const std::string& route) {
+    return Classifier(frozen, {.route = route, .threads = 1}).classify(photo)[0].probability;
+  };
+  const double plain = answer("frozen"), fused = answer("fused");
+  check(fused != plain, "sums are added in another order where the fuser is at work");
+  check(answer("frozen") == plain, "not fused any more");
+  const Classifier one(frozen, {.route = "fused", .threads = 1}), other(frozen, {.route = "fused", .threads = 1});
+  fails(Code::usage, [&] { Classifier{script}; }, "script beside fused");
+  fails(Code::usage, [&] { Classifier{frozen}; }, "frozen beside fused");
+}
+
 int main(int, char** argv) {
-  const std::string artifact = argv[1], photo = argv[2], damaged = argv[3];
+  const std::string artifact = argv[1], photo = argv[2], damaged = argv[3], frozen = argv[4];
+  check_fusion(artifact, frozen, photo);
   Classifier classifier(artifact, {.instances = 2, .threads = 1, .batch_size = 3});
   const auto info = classifier.info();
   check(info.labels.size() == 1000 && info.image_shape[0] == 3 && info.device == "cpu", "info");
@@ -182,6 +196,7 @@ int main(int, char** argv) {
   fails(Code::usage, [&] { Classifier(artifact, {.top_k = 1001}); }, "top_k");
   fails(Code::usage, [&] { Classifier(artifact, {.instances = 0}); }, "instances");
   fails(Code::usage, [&] { Classifier(artifact, {.batch_size = 0}); }, "batch_size");
+  fails(Code::usage, [&] { Classifier(frozen, {.route = "fused"}); }, "fused beside script");
   fails(Code::usage, [&] { Classifier(artifact, {.route = "rocket"}); }, "route");
   fails(Code::labels_invalid, [&] { Classifier(artifact, {.labels = photo}); }, "labels");
 
@@ -229,7 +244,7 @@ def test_the_classifier(installed: Path, artifact: Artifact, tmp_path: Path) -> 
     file = artifact("squeezenet1_1")
     damaged = tmp_path / "damaged.ts"
     damaged.write_bytes(file.read_bytes()[:100_000])
-    command = [tmp_path / "build" / "hello", file, paths.PHOTO, damaged]
+    command = [tmp_path / "build" / "hello", file, paths.PHOTO, damaged, artifact("squeezenet1_1", "frozen")]
     done = subprocess.run(command, capture_output=True, text=True, env=library_paths.cpp_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "0 failures\n"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
+import torch
 from agreement import FEW, GENERATED, EagerOf, TensorOf, agrees, measured
 from conftest import PHOTOS, SHARED, Artifact, native, python
+from deploybench import artifact as artifacts
 from deploybench import options, parity, paths, tensor_file
 from deploybench import record as record_module
+from deploybench.artifact import Metadata
+from deploybench.routes import torchscript
 
 # A family each, and all that fail in C++ in the best public table: densenet, googlenet, inception_v3, squeezenet.
 ARCHITECTURES = [
@@ -56,6 +61,22 @@ def test_fused_is_not_frozen(artifact: Artifact, tensor: TensorOf, tmp_path: Pat
             measured(runtime, *flags, "--route", route, *FEW)
             answers.append(tensor_file.read_array(output))
         assert (answers[0] != answers[1]).any(), runtime
+
+
+def test_the_fuser_is_gone_after_route_fused(artifact: Artifact, tensor: TensorOf) -> None:
+    """In one process of Python, where the same is a switch, too."""
+    file = artifact("squeezenet1_1", "frozen")
+    metadata = artifacts.read_metadata(file)
+    images = torch.from_numpy(tensor_file.read(tensor("squeezenet1_1"), 224, 224)[:1])
+
+    def answer(load: Callable[[Path, Metadata], Callable[[torch.Tensor], torch.Tensor]]) -> torch.Tensor:
+        forward = load(file, metadata)
+        with torch.inference_mode():
+            return [forward(images) for _ in range(3)][-1]  # TorchScript compiles in the first two
+
+    plain, fused, again = map(answer, (torchscript.load, torchscript.load_fused, torchscript.load))
+    assert (plain != fused).any()
+    assert (plain == again).all()
 
 
 ATTENTION = """

@@ -16,8 +16,10 @@
 #include <chrono>
 #include <cstdlib>
 #include <future>
+#include <mutex>
 #include <new>
 #include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -164,6 +166,38 @@ struct PackageEnd {
   }
 };
 
+// oneDNN Graph's fuser is a switch of the whole process, a pass in a list without a lock: what TorchScript compiles
+// while it is on is fused, and torch 2.13 computes what was not rewritten for it wrong (routes/graph.py). So it is
+// thrown only where no other TorchScript is there, and a model of the other sort is refused as long as one is.
+class Fuser {
+ public:
+  Fuser(bool wanted, const std::string& path, std::string_view route) {
+    const std::scoped_lock lock(mutex);
+    if (users > 0 && on != wanted) {
+      throw Error(Code::usage, path,
+                  "route " + std::string(route) + " cannot run beside " +
+                      (wanted ? "other TorchScript" : "route fused") + " in one process",
+                  "end that classifier first, use a process for each, or make a .pt2 file, which runs beside both");
+    }
+    if (on != wanted) (void)torch::jit::RegisterLlgaFuseGraph::setEnabled(wanted);
+    on = wanted;
+    ++users;
+  }
+  Fuser(const Fuser&) = delete;
+  Fuser(Fuser&&) = delete;
+  Fuser& operator=(const Fuser&) = delete;
+  Fuser& operator=(Fuser&&) = delete;
+  ~Fuser() {
+    const std::scoped_lock lock(mutex);
+    --users;
+  }
+
+ private:
+  static inline std::mutex mutex;
+  static inline std::size_t users = 0;  // models of TorchScript
+  static inline bool on = false;
+};
+
 OpenFile open_artifact(const std::string& path) {
   check_file(path);
   return OpenFile(path, {Code::artifact_missing, Code::artifact_invalid, generate_command});
@@ -178,6 +212,7 @@ struct Artifact::Model {
   c10::Device device = c10::kCPU;
   const Route* route = nullptr;
   bool cuda_graph = false;
+  std::optional<Fuser> fuser;                    // before the module: nothing of it may be compiled without
   torch::jit::Module module;                     // TorchScript
   std::unique_ptr<Package, PackageEnd> package;  // AOTInductor
 
@@ -223,7 +258,7 @@ void Artifact::Model::load(const std::string& readable, const LoadOptions& optio
       return new Package(readable, "model", cuda && options.instances == 1, options.instances);
     }));
   } else {
-    if (route->name == "fused") torch::jit::RegisterLlgaFuseGraph::setEnabled(true);
+    fuser.emplace(route->name == "fused", path, route->name);
     module = torch::jit::load(readable, device, /*load_debug_files=*/false);
     module.eval();
   }

@@ -23,7 +23,8 @@ namespace deploybench {
 
 struct ClassifierOptions {
   std::string device;          // "cpu" or "cuda"; empty: the artifact's
-  std::string route;           // how to run it: "fused", ...; empty: the first for its kind of file
+  std::string route;           // how to run it: "fused", ...; empty: the first for its kind of file. "fused" has the
+                               // process to itself: no .ts file by another route beside it
   std::string labels;          // file with one label a line; empty: the artifact's
   std::string sha256;          // of the artifact, checked before anything of it is read; empty: not checked
   std::size_t top_k = 0;       // classes of each image; 0: five, or all where there are fewer

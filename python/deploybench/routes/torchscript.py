@@ -84,7 +84,16 @@ def _save(module: torch.jit.ScriptModule, path: Path, metadata: Metadata) -> Non
 
 
 def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
-    """The module, ready on the artifact's device."""
+    """The module, ready on the artifact's device, with oneDNN Graph's fusion off, which an earlier call may have left on: it
+    computes wrong what was not rewritten for it."""
+    import torch
+
+    if torch.jit.onednn_fusion_enabled():
+        torch.jit.enable_onednn_fusion(False)
+    return _load(path, metadata)
+
+
+def _load(path: Path, metadata: Metadata) -> Forward:
     import torch
 
     with _quietly():
@@ -97,4 +106,4 @@ def load_fused(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     import torch
 
     torch.jit.enable_onednn_fusion(True)
-    return load(path, metadata)
+    return _load(path, metadata)
