@@ -195,7 +195,11 @@ int main(int, char** argv) {
   fails(Code::artifact_invalid, [&] { Classifier{damaged}; }, "damaged artifact");
   fails(Code::usage, [&] { Classifier(artifact, {.top_k = 1001}); }, "top_k");
   fails(Code::usage, [&] { Classifier(artifact, {.instances = 0}); }, "instances");
+  fails(Code::usage, [&] { Classifier(artifact, {.threads = -1}); }, "threads below 0");
+  fails(Code::usage, [&] { Classifier(artifact, {.threads = 1025}); }, "threads that OpenMP cannot start");
   fails(Code::usage, [&] { Classifier(artifact, {.batch_size = 0}); }, "batch_size");
+  fails(Code::usage, [&] { Classifier(artifact, {.batch_delay = std::chrono::microseconds(-1)}); }, "delay below 0");
+  fails(Code::usage, [&] { Classifier(artifact, {.batch_delay = std::chrono::microseconds::max()}); }, "endless delay");
   fails(Code::usage, [&] { Classifier(frozen, {.route = "fused"}); }, "fused beside script");
   fails(Code::usage, [&] { Classifier(artifact, {.route = "rocket"}); }, "route");
   fails(Code::labels_invalid, [&] { Classifier(artifact, {.labels = photo}); }, "labels");

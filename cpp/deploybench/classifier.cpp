@@ -17,8 +17,6 @@
 namespace deploybench {
 namespace {
 
-constexpr std::size_t most_instances = 1024;
-
 // Also what runs out below it, memory or the system's threads, becomes an Error, as the header promises.
 template <typename Work>
 auto guarded(const std::string& subject, const Work& work) {
@@ -36,10 +34,19 @@ auto guarded(const std::string& subject, const Work& work) {
   }
 }
 
-std::size_t checked(const char* name, std::size_t value, std::size_t least, std::size_t most) {
-  if (value >= least && value <= most) return value;
+template <typename Number>
+void check(const char* name, Number value, Number least, Number most) {
+  if (value >= least && value <= most) return;
   throw Error(Code::usage, name, std::to_string(value) + " is out of range",
               "give " + std::to_string(least) + " to " + std::to_string(most));
+}
+
+// As the command line does: with too many threads OpenMP would end the process.
+void check(const ClassifierOptions& options) {
+  check<std::size_t>("instances", options.instances, 1, static_cast<std::size_t>(most_threads));
+  check<std::int64_t>("threads", options.threads, 0, most_threads);
+  check<std::size_t>("batch_size", options.batch_size, 1, static_cast<std::size_t>(most_images));
+  check<std::int64_t>("batch_delay", options.batch_delay.count(), 0, most_delay_us);
 }
 
 std::size_t checked_top_k(std::size_t top_k, std::size_t classes) {
@@ -54,10 +61,9 @@ std::size_t checked_top_k(std::size_t top_k, std::size_t classes) {
 PoolOptions pool_options(const ClassifierOptions& options, const Metadata& metadata) {
   const auto [least, most] = metadata.batches;
   PoolOptions pool;
-  pool.instances = checked("instances", options.instances, 1, most_instances);
+  pool.instances = options.instances;
   pool.least_batch = static_cast<std::size_t>(least);
-  pool.most_batch = std::clamp(checked("batch_size", options.batch_size, 1, static_cast<std::size_t>(most_images)),
-                               static_cast<std::size_t>(least), static_cast<std::size_t>(most));
+  pool.most_batch = std::clamp(options.batch_size, static_cast<std::size_t>(least), static_cast<std::size_t>(most));
   pool.most_delay = options.batch_delay;
   pool.queue = options.queue;
   return pool;
@@ -120,7 +126,7 @@ struct Classifier::State {
       : path(file),
         artifact(Artifact::load(file, {.device = options.device,
                                        .route = options.route,
-                                       .instances = checked("instances", options.instances, 1, most_instances),
+                                       .instances = options.instances,
                                        .sha256 = options.sha256})),
         info(describe(artifact, options)),
         top_k(checked_top_k(options.top_k, info.labels.size())) {
@@ -144,7 +150,10 @@ struct Classifier::State {
 };
 
 Classifier::Classifier(const std::string& artifact, const ClassifierOptions& options)
-    : state_(guarded(artifact, [&] { return std::make_unique<State>(artifact, options); })) {}
+    : state_(guarded(artifact, [&] {
+        check(options);
+        return std::make_unique<State>(artifact, options);
+      })) {}
 Classifier::Classifier(Classifier&&) noexcept = default;
 Classifier::~Classifier() {
   if (!state_) return;  // moved from

@@ -7,6 +7,10 @@
 
 namespace deploybench {
 
+// Instances, and threads of each. More threads than any machine has cores would only make OpenMP end the process when
+// it cannot start them.
+inline constexpr std::int64_t most_threads = 1024;
+
 // CPUs this process may use, at least 1: its affinity, and the cgroup's quota where there is one.
 std::int64_t usable_cpus();
 

@@ -10,14 +10,12 @@
 #include "deploybench/flags.hpp"
 #include "deploybench/host.hpp"
 #include "deploybench/metadata.hpp"
+#include "deploybench/pool.hpp"
 
 namespace deploybench {
 namespace {
 
-// More threads than any machine has cores would only make OpenMP end the process when it cannot start them.
-constexpr std::int64_t most_threads = 1024;
 constexpr std::int64_t most_calls = 1'000'000'000;
-constexpr std::int64_t most_delay_us = 10'000'000;
 
 Flag threads_flag(std::int64_t& threads, const char* preset) {
   return {"--threads", "N", "intra-op threads", preset, into_count(threads, 1, most_threads)};

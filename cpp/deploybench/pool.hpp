@@ -17,12 +17,15 @@
 
 namespace deploybench {
 
+// Ten seconds; a wait that is added to the clock must not overflow it.
+inline constexpr std::int64_t most_delay_us = 10'000'000;
+
 struct PoolOptions {
   std::size_t instances = 1;                // >= 1
   std::size_t queue = 0;                    // images that wait at most; 0: twice what all instances take at once
   std::size_t least_batch = 1;              // images an instance takes at least: fewer are filled up, and cut off again
   std::size_t most_batch = 1;               // >= least_batch; images that are waiting go together up to so many
-  std::chrono::microseconds most_delay{0};  // so long an instance with fewer waits for more
+  std::chrono::microseconds most_delay{0};  // so long an instance with fewer waits for more; <= most_delay_us
 };
 
 class Pool {
