@@ -63,6 +63,11 @@ FLAGS: list[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     (("--route", "rocket"), WORKERS, ("rocket", "script")),
     (("--bind",), WORKERS, ("--bind",)),
     (("--cuda-graph", "on"), WORKERS, ("--cuda-graph on", "is for the CPU", "--device cuda")),
+    (("--cuda-graph", "on", "--rate", "5"), WORKERS, ("--cuda-graph on", "images that arrive")),
+    (("--cuda-graph", "on", "--latency-bound", "1"), WORKERS, ("--cuda-graph on", "images that arrive")),
+    (("--cuda-graph", "on", "--instances", "2"), WORKERS, ("--cuda-graph on", "one instance", "--instances 1")),
+    (("--bind", "on", "--instances", "2"), WORKERS, ("--bind on", "the same cores", "--instances 1")),
+    (("--bind", "on", "--instances", "2", "--rate", "5"), WORKERS, ("--bind on", "the same cores")),
     *(((f"--{name.replace('_', '-')}", "yes"), WORKERS, (name.replace("_", "-"), "yes", *values)) for name, values in record.KNOBS.items()),
 ]  # fmt: skip
 

@@ -164,6 +164,26 @@ bool is_there(std::span<const char* const> arguments, std::string_view flag) {
   return std::ranges::find(arguments, flag) != arguments.end();
 }
 
+void check_together(const BenchOptions& o) {
+  const bool load = o.load.rate > 0 || o.load.latency_bound > 0;
+  if (o.load.rate > 0 && o.load.latency_bound > 0) {
+    throw Error(Code::usage, "--latency-bound", "searches the rate, and --rate gives it", "give one of them");
+  }
+  if (o.knobs.cuda_graph == "on" && load) {
+    throw Error(Code::usage, "--cuda-graph on", "is for calls of one size, and images that arrive come in many",
+                "use --cuda-graph off");
+  }
+  if (o.instances == 1) return;
+  if (o.knobs.cuda_graph == "on") {
+    throw Error(Code::usage, "--cuda-graph on", "records the calls of one instance only",
+                "give --instances 1 or --cuda-graph off");
+  }
+  if (o.knobs.bind == "on") {
+    throw Error(Code::usage, "--bind on", "would keep all instances on the same cores",
+                "give --instances 1 or --bind off");
+  }
+}
+
 void require(bool help, const std::string& value, std::string_view name, std::string_view program) {
   if (value.empty() && !help) {
     throw Error(Code::usage, name, "is required", "see " + std::string(program) + " --help");
@@ -177,9 +197,7 @@ void parse_bench(std::span<const char* const> arguments, BenchOptions& options) 
   options.threads = usable_cpus();
   parse(bench_line(options), arguments);
   require(options.help, options.artifact, "--artifact", "bench");
-  if (options.load.rate > 0 && options.load.latency_bound > 0) {
-    throw Error(Code::usage, "--latency-bound", "searches the rate, and --rate gives it", "give one of them");
-  }
+  check_together(options);
 }
 
 void parse_infer(std::span<const char* const> arguments, InferOptions& options) {

@@ -65,6 +65,17 @@ TEST(options, seconds_that_are_none) {
   CHECK(bench({"--max-seconds", "2.5e-1"}).limits.max_seconds == 0.25);
 }
 
+TEST(options, flags_that_contradict_each_other) {
+  CHECK_THROWS(bench({"--rate", "5", "--latency-bound", "1"}), "--latency-bound: searches the rate");
+  for (const char* const load : {"--rate", "--latency-bound"}) {
+    CHECK_THROWS(bench({"--cuda-graph", "on", load, "1"}), "--cuda-graph on: is for calls of one size");
+  }
+  CHECK_THROWS(bench({"--cuda-graph", "on", "--instances", "2"}), "--cuda-graph on: records the calls of one instance");
+  CHECK_THROWS(bench({"--bind", "on", "--instances", "2"}), "--bind on: would keep all instances on the same cores");
+  CHECK(bench({"--bind", "on", "--cuda-graph", "on", "--instances", "1"}).knobs.bind == "on");
+  CHECK(bench({"--bind", "on", "--rate", "1"}).load.rate == 1);
+}
+
 TEST(options, flags_that_are_none) {
   CHECK_THROWS(bench({"--rums", "1"}), "--rums: no such flag; see bench --help");
   CHECK_THROWS(bench({"-x"}), "-x: no such flag");

@@ -55,11 +55,11 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
         if len(chosen) > 1:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
         weights.resolve(args.weights, chosen[0])
-    options.check_load(args)
+    args.instances, args.threads = _crew(args)
+    options.check_together(args)
     if args.count_instructions:
         instructions.choose()
     loaded = bool(args.rate or args.latency_bound)
-    args.instances, args.threads = _crew(args)
     names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
     usual = SELF_CHECK_ROUNDS if args.self_check else max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names)))
     count = args.rounds or (LEAST_ROUNDS if loaded else usual)

@@ -210,10 +210,25 @@ def add_load(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def check_load(args: argparse.Namespace) -> None:
-    """Refuses flags of add_load that contradict each other."""
+def check_together(args: argparse.Namespace) -> None:
+    """Refuses flags of a worker that contradict each other. Twin of parse_bench in cpp/deploybench/options."""
     if args.rate and args.latency_bound:
         raise DeploybenchError("usage", "--latency-bound: searches the rate, and --rate gives it; give one of them")
+    if args.cuda_graph == "on" and (args.rate or args.latency_bound):
+        raise DeploybenchError(
+            "usage",
+            "--cuda-graph on: is for calls of one size, and images that arrive come in many; use --cuda-graph off",
+        )
+    if (args.instances or 1) == 1:
+        return
+    if args.cuda_graph == "on":
+        raise DeploybenchError(
+            "usage", "--cuda-graph on: records the calls of one instance only; give --instances 1 or --cuda-graph off"
+        )
+    if args.bind == "on":
+        raise DeploybenchError(
+            "usage", "--bind on: would keep all instances on the same cores; give --instances 1 or --bind off"
+        )
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """The record of one run."""
-    options.check_load(args)
+    options.check_together(args)
     if args.output:
         check_writable(args.output)
     metadata = artifact.read_metadata(args.artifact)
