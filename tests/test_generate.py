@@ -392,6 +392,14 @@ def test_batches_of_one_size(tmp_path: Path, own: dict[str, object]) -> None:
         call = (verb, "--artifact", file, "--warmup", 0, "--runs", 1, "--batch-size")
         assert run(*call, 3).returncode == 0
         one_line_error(run(*call, 2), 1, "takes batches of 3", "not", "2")
+        one_line_error(
+            run(*call, 2, "--rate", 5), 1, "takes batches of 3 only, not 2; use --batch-size 3, --routes script"
+        )
+        too_many = run(*call, 1 << 20, "--json")  # 1.8 TB of images, which nobody need ask memory for
+        assert json.loads(too_many.stdout)["error"]["code"] == "input_invalid", too_many.stderr
+        for load in ((), ("--rate", 50, "--load-seconds", 0.1)):
+            done = run(*call[:-1], *load, "--json")
+            assert json.loads(done.stdout)["batch_size"] == 3, "what it takes, where nothing else is said"
     done = python("generate", "--model", "mine:one_at_a_time", *flags, **own)
     one_line_error(done, 1, "one image at a time", "--dynamic-batch")
 

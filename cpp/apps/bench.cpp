@@ -42,16 +42,18 @@ std::vector<float> repeated(const TensorFile& file, std::int64_t batch) {
   return values;
 }
 
-// The input as fed; settles record.batch_size, seed and input_crc32.
-std::vector<float> make_input(const BenchOptions& options, const Metadata& metadata, Record& record) {
+// The input as fed; settles record.batch_size, seed and input_crc32. The size is checked before memory is asked for it.
+std::vector<float> make_input(const BenchOptions& options, Record& record) {
+  const Metadata& metadata = record.metadata;
+  TensorFile file;
+  if (!options.input.empty()) file = read_tensor_file(options.input, metadata.image_shape());
+  record.batch_size = options.batch_size > 0 ? options.batch_size : std::max(file.images, metadata.batches[0]);
+  check_batch(options.artifact, metadata, record.batch_size);
   std::vector<float> values;
-  if (options.input.empty()) {
-    record.batch_size = options.batch_size == 0 ? 1 : options.batch_size;
+  if (file.images == 0) {
     record.seed = options.seed.value_or(0);
     values = seeded_input(*record.seed, record.batch_size, metadata);
   } else {
-    TensorFile file = read_tensor_file(options.input, metadata.image_shape());
-    record.batch_size = options.batch_size == 0 ? file.images : options.batch_size;
     values = record.batch_size == file.images ? std::move(file.values) : repeated(file, record.batch_size);
   }
   record.input_crc32 = crc32(std::as_bytes(std::span(values)));
@@ -125,11 +127,10 @@ void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const
   const auto values = static_cast<std::size_t>(channels * height * width);
   const auto image =
       std::make_shared<const std::vector<float>>(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(values));
-  const auto [least, most] = record.metadata.batches;
   const PoolOptions pooled{.instances = options.instances,
                            .queue = std::size_t{1} << 24U,  // of pointers to one image
-                           .least_batch = static_cast<std::size_t>(least),
-                           .most_batch = static_cast<std::size_t>(std::clamp(record.batch_size, least, most)),
+                           .least_batch = static_cast<std::size_t>(record.metadata.batches[0]),
+                           .most_batch = static_cast<std::size_t>(record.batch_size),
                            .most_delay = std::chrono::microseconds(options.batch_delay_us)};
   Seen seen{static_cast<std::size_t>(record.metadata.classes), {}, {}, options.limits.turn == 0};
   Pool pool(pooled, values, [&](std::size_t) { return answering(loaded, options, seen); });
@@ -183,7 +184,7 @@ void run(const BenchOptions& options) {
       version_warnings(options.artifact, record.metadata.torch_version, record.runtime.torch_version, options.strict);
   for (const std::string& warning : record.warnings) warn(warning);
 
-  const std::vector<float> input = make_input(options, record.metadata, record);
+  const std::vector<float> input = make_input(options, record);
   std::vector<float> output;
   if (options.load.rate > 0 || options.load.latency_bound > 0) {
     measure_arrivals(options, artifact, input, record, output);

@@ -384,12 +384,7 @@ void Artifact::feed(std::span<const float> images) {
   const Model& model = *s.model;
   const auto& shape = model.metadata.input_shape;
   const std::int64_t batch = static_cast<std::int64_t>(images.size()) / (shape[1] * shape[2] * shape[3]);
-  const auto [least, most] = model.metadata.batches;
-  if (batch < least || batch > most) {
-    const std::string takes = std::to_string(least) + (least == most ? " only" : " to " + std::to_string(most));
-    throw Error(Code::input_invalid, model.path, "takes batches of " + takes + ", not of " + std::to_string(batch),
-                "use --batch-size " + std::to_string(least) + " or another artifact");
-  }
+  check_batch(model.path, model.metadata, batch);
   guarded(s.model->path, Code::runtime, [&] {
     const c10::InferenceMode guard;
     // from_blob wants a mutable pointer; clone() and to() only read it.

@@ -187,4 +187,13 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   return metadata;
 }
 
+void check_batch(const std::string& path, const Metadata& metadata, std::int64_t images) {
+  const auto [least, most] = metadata.batches;
+  if (images >= least && images <= most) return;
+  const std::string takes = std::to_string(least) + (least == most ? " only" : " to " + std::to_string(most));
+  throw Error(Code::input_invalid, path, "takes batches of " + takes + ", not " + std::to_string(images),
+              "use --batch-size " + std::to_string(least) +
+                  ", --routes script, or generate --routes aoti --dynamic-batch MIN:MAX");
+}
+
 }  // namespace deploybench

@@ -51,4 +51,8 @@ inline constexpr std::size_t most_metadata_bytes = 4U << 20U;
 // Error(artifact_invalid) naming `path`.
 Metadata parse_metadata(std::string_view json, const std::string& path);
 
+// Throws Error(input_invalid), naming `path`, where the artifact was not made for so many images at once. Twin of
+// check_batch in python/deploybench/running.py.
+void check_batch(const std::string& path, const Metadata& metadata, std::int64_t images);
+
 }  // namespace deploybench

@@ -74,7 +74,7 @@ CommandLine bench_line(BenchOptions& o) {
       {{"--artifact", "FILE", "file of `deploybench generate` (required)", "", into_text(o.artifact)},
        {"--route", "NAME", "how to run it: fused, ...", "the first for its kind", into_text(o.route)},
        {"--input", "FILE", "tensor file, .npy or .dat", "a seeded normal input", into_text(o.input)},
-       {"--batch-size", "N", "images a call, taken cyclically", "the file's, or 1",
+       {"--batch-size", "N", "images a call, taken cyclically", "the file's, or as few as can be",
         into_count(o.batch_size, 1, most_images)},
        {"--seed", "N", "seed of the input made without --input", "0", into_seed(o.seed)},
        {"--output", "FILE", "write the last timed output, float32 [N,classes] .npy", "", into_text(o.output)}}};

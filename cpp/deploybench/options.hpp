@@ -25,7 +25,7 @@ struct BenchOptions {
   bool help = false;
   std::string route;            // how to run it; empty: the first route for this kind of file
   std::string input;            // tensor file; empty: a seeded input
-  std::int64_t batch_size = 0;  // images a call; 0: as many as the tensor file holds, 1 without one
+  std::int64_t batch_size = 0;  // images a call; 0: as many as the tensor file holds, but as the artifact takes
   std::int64_t interop_threads = 1;
   std::size_t instances = 1;        // that call at the same time, each with its own threads
   LoadLimits load;                  // with a rate or a bound: images arrive by themselves

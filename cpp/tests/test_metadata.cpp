@@ -151,4 +151,13 @@ TEST(metadata, size_is_bounded) {
   CHECK_THROWS(parse(std::string(deploybench::most_metadata_bytes + 1, ' ')), "larger than 4 MiB");
 }
 
+TEST(metadata, batches_that_an_artifact_was_not_made_for) {
+  const auto ranged = parse(good().dump());  // 1 to 8
+  deploybench::check_batch("a.ts", ranged, 1);
+  deploybench::check_batch("a.ts", ranged, 8);
+  CHECK_THROWS(deploybench::check_batch("a.ts", ranged, 9),
+               "a.ts: takes batches of 1 to 8, not 9; use --batch-size 1, --routes script, or generate --routes aoti");
+  CHECK_THROWS(deploybench::check_batch("a.ts", with("batches", {4, 4}), 1), "takes batches of 4 only, not 1; use");
+}
+
 }  // namespace

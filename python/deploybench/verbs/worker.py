@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what("--input", type=Path, metavar="FILE", help="tensor file; without it a seeded standard-normal input")
     what(
         "--batch-size", type=options.batch, metavar="N",
-        help="images a call, taken cyclically (default: the file's, or 1)",
+        help="images a call, taken cyclically (default: the file's, or as few as can be)",
     )  # fmt: skip
     what(
         "--seed", type=options.seed, default=0, metavar="N",
@@ -161,8 +161,7 @@ def measure_arrivals(
     args: argparse.Namespace, metadata: Metadata, forward: routes.Forward, images: torch.Tensor
 ) -> Measured:
     """Images that arrive by themselves: the first of the input, each on its own."""
-    least, most = metadata.batches
-    most_batch = min(max(len(images), least), most)
+    least, most_batch = metadata.batches[0], len(images)
     measured, lock = Measured(), threading.Lock()
     announce = Announcement(args.turn > 0)
 
@@ -252,18 +251,16 @@ def batch(args: argparse.Namespace, metadata: Metadata) -> numpy.ndarray:
     from deploybench import tensor_file
 
     _, channels, height, width = metadata.input_shape
-    if args.input is None:
-        size = args.batch_size or 1
-        running.check_batch(args.artifact, metadata, size)
-        torch.manual_seed(args.seed)
-        try:
-            return torch.randn(size, channels, height, width).numpy()
-        except RuntimeError as error:
-            raise running.torch_error("--batch-size", error, metadata.model) from error
-    images = tensor_file.read(args.input, height, width)
-    size = args.batch_size or len(images)
+    images = None if args.input is None else tensor_file.read(args.input, height, width)
+    size = args.batch_size or max(0 if images is None else len(images), metadata.batches[0])
     running.check_batch(args.artifact, metadata, size)
-    return numpy.ascontiguousarray(numpy.take(images, range(size), axis=0, mode="wrap"))
+    if images is not None:
+        return numpy.ascontiguousarray(numpy.take(images, range(size), axis=0, mode="wrap"))
+    torch.manual_seed(args.seed)
+    try:
+        return torch.randn(size, channels, height, width).numpy()
+    except RuntimeError as error:
+        raise running.torch_error("--batch-size", error, metadata.model) from error
 
 
 def to_record(
