@@ -3,9 +3,12 @@ cpp/tests/test_measurement.cpp."""
 
 from __future__ import annotations
 
+import time
+
 import numpy
 import pytest
-from deploybench.measurement import Limits, Measured, measure
+from deploybench.crew import Crew
+from deploybench.measurement import Limits, Measured, measure, measure_crew
 
 
 def measured(outputs: list[list[float]], warmup: int, runs: int) -> Measured:
@@ -67,3 +70,17 @@ def test_the_limits() -> None:
     ):
         call = lambda: (0.1 + 1e-9, None, numpy.zeros((1, 1), numpy.float32))  # noqa: E731 (a row of the table)
         assert len(measure(call, limits, lambda: None).runs) == calls
+
+
+def test_the_time_of_several_instances_is_limited() -> None:
+    """2 ms a call: without an end in time 4,000 of them take 8 s."""
+
+    def call() -> tuple[float, None, numpy.ndarray]:
+        time.sleep(0.002)
+        return 0.002, None, numpy.zeros((1, 1), numpy.float32)
+
+    crew = Crew(2, lambda _: call)
+    for seconds, most in ((0.1, 200), (1e-6, 20)):  # three of each instance, however short
+        result = measure_crew(crew, Limits(0, 4000, 0, seconds, 0), lambda: None)
+        assert len(result.turns) == 1
+        assert 6 <= len(result.runs) == result.turns[0] < most

@@ -1,9 +1,15 @@
 #include "deploybench/crew.hpp"
 
-#include <chrono>
 #include <utility>
 
 namespace deploybench {
+namespace {
+
+double since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
 
 Crew::Crew(std::size_t instances, const std::function<Call(std::size_t)>& make) : busy_(instances), times_(instances) {
   for (std::size_t i = 0; i < instances; ++i) threads_.emplace_back([this, i, make] { work(i, make); });
@@ -30,18 +36,20 @@ void Crew::wait_for_all(std::unique_lock<std::mutex>& lock) {
   changed_.wait(lock, [this] { return busy_ == 0; });
 }
 
-Crew::Turn Crew::turn(std::int64_t least) {
+Crew::Turn Crew::turn(std::int64_t least, double seconds, std::int64_t fewest) {
   std::unique_lock lock(mutex_);
   least_ = least;
+  fewest_ = fewest;
+  seconds_ = seconds;
   busy_ = behind_ = threads_.size();
   for (std::vector<CallTime>& times : times_) times.clear();
   ++number_;
-  const auto begin = std::chrono::steady_clock::now();
+  begin_ = std::chrono::steady_clock::now();
   changed_.notify_all();
   wait_for_all(lock);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double took = since(begin_);
   if (problem_) std::rethrow_exception(std::exchange(problem_, nullptr));
-  return {seconds, times_};
+  return {took, times_};
 }
 
 void Crew::work(std::size_t instance, const std::function<Call(std::size_t)>& make) {
@@ -70,12 +78,16 @@ void Crew::work(std::size_t instance, const std::function<Call(std::size_t)>& ma
   }
 }
 
+bool Crew::enough(std::int64_t calls) const {
+  return calls >= least_ || (calls >= fewest_ && since(begin_) >= seconds_);
+}
+
 // Its own times are written without the lock: nobody reads them before busy_ is 0.
 void Crew::call_on(const Call& call, std::vector<CallTime>& times) {
   for (bool counted = false;;) {
     times.push_back(call());
     const std::scoped_lock lock(mutex_);
-    if (!counted && std::cmp_greater_equal(times.size(), least_)) {
+    if (!counted && enough(static_cast<std::int64_t>(times.size()))) {
       counted = true;
       if (behind_ > 0) --behind_;
     }

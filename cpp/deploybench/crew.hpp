@@ -2,11 +2,13 @@
 // Twin of python/deploybench/crew.py.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -36,22 +38,26 @@ class Crew {
     std::vector<std::vector<CallTime>> calls;  // of each instance
   };
 
-  // All begin together and go on until each has made `least` calls, so that none ever runs alone. Throws what a call
-  // threw.
-  Turn turn(std::int64_t least);
+  // All begin together and go on until each has made `least` calls, or, once `seconds` are over, `fewest`, so that none
+  // ever runs alone. Throws what a call threw.
+  Turn turn(std::int64_t least, double seconds = std::numeric_limits<double>::infinity(), std::int64_t fewest = 1);
 
  private:
   void work(std::size_t instance, const std::function<Call(std::size_t)>& make);
+  [[nodiscard]] bool enough(std::int64_t calls) const;
   void call_on(const Call& call, std::vector<CallTime>& times);
   void wait_for_all(std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::size_t busy_;        // instances that are being made or make calls
-  std::size_t behind_ = 0;  // of those, that have not yet made `least_` calls
+  std::size_t behind_ = 0;  // of those, that have not yet made enough calls
   std::int64_t least_ = 0;
-  std::int64_t number_ = 0;     // of the turn; -1: the end
-  std::exception_ptr problem_;  // the first
+  std::int64_t fewest_ = 0;  // once seconds_ are over
+  double seconds_ = 0.0;
+  std::chrono::steady_clock::time_point begin_;  // of the turn
+  std::int64_t number_ = 0;                      // of the turn; -1: the end
+  std::exception_ptr problem_;                   // the first
   std::vector<std::vector<CallTime>> times_;
   std::vector<std::thread> threads_;
 };

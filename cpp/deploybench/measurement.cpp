@@ -98,14 +98,16 @@ Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits,
       await_turn();
       result.settle_seconds.push_back(crew.turn(1).seconds);
     }
-    const Crew::Turn turn = crew.turn(calls);
+    const Crew::Turn turn = crew.turn(calls, limits.max_seconds - sum, std::max<std::int64_t>(1, fewest_runs - least));
     result.turn_calls.push_back(0);
+    std::size_t made = turn.calls.front().size();  // by each, at least
     for (const std::vector<CallTime>& instance : turn.calls) {
       for (const CallTime& time : instance) keep(time, result);
       result.turn_calls.back() += static_cast<std::int64_t>(instance.size());
+      made = std::min(made, instance.size());
     }
     result.turn_seconds.push_back(turn.seconds);
-    least += calls;
+    least += std::min(calls, static_cast<std::int64_t>(made));
     sum += turn.seconds;
   }
   return result;

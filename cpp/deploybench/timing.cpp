@@ -43,8 +43,7 @@ Warmup warmup_state(std::span<const double> seconds, std::int64_t least) {
 }
 
 bool timing_done(std::int64_t count, double sum_seconds, const TimingLimits& limits) {
-  constexpr std::int64_t fewest = 3;
-  if (count >= fewest && sum_seconds >= limits.max_seconds) return true;
+  if (count >= fewest_runs && sum_seconds >= limits.max_seconds) return true;
   return count >= limits.runs && sum_seconds >= limits.min_seconds;
 }
 

@@ -32,6 +32,9 @@ struct TimingLimits {
   std::int64_t turn = 0;      // timed calls a turn; 0: all in one, without waiting
 };
 
+// Timed calls at least, even when max_seconds are over: a median of fewer says nothing.
+inline constexpr std::int64_t fewest_runs = 3;
+
 // Whether `count` timed calls of `sum_seconds` together are enough.
 bool timing_done(std::int64_t count, double sum_seconds, const TimingLimits& limits);
 

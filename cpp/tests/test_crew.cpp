@@ -89,4 +89,21 @@ TEST(crew, its_turns_are_measured_together) {
   CHECK(static_cast<std::int64_t>(result.run_seconds.size()) == result.turn_calls[0] + result.turn_calls[1]);
 }
 
+// 2 ms a call: without an end in time 4,000 of them take 8 s.
+TEST(crew, its_time_is_limited) {
+  Crew crew(2, [](std::size_t) {
+    return [] {
+      std::this_thread::sleep_for(2ms);
+      return CallTime{};
+    };
+  });
+  const auto calls = [&crew](double most) {
+    return deploybench::measure(crew, 0, {.runs = 4000, .max_seconds = most}, [] {}, [] {}).turn_calls;
+  };
+  const auto some = calls(0.1);
+  CHECK(some.size() == 1 && some[0] >= 6 && some[0] < 200);
+  const auto least = calls(1e-6);  // three of each, all the same
+  CHECK(least.size() == 1 && least[0] >= 6 && least[0] < 20);
+}
+
 }  // namespace

@@ -82,13 +82,13 @@ def measure_crew(crew: Crew, limits: Limits, await_turn: Callable[[], None]) -> 
         if limits.turn:
             await_turn()
             measured.settle.append(crew.turn(1)[0])
-        took, instances = crew.turn(calls)
+        took, instances = crew.turn(calls, limits.max_seconds - spent, max(1, LEAST_RUNS - least))
         for seconds, device_seconds, output in (call for calls in instances for call in calls):
             _keep(seconds, device_seconds, measured)
             watch(output, measured)
         measured.turns.append(sum(map(len, instances)))
         measured.turn_seconds.append(took)
-        least += calls
+        least += min(calls, *map(len, instances))
         spent += took
     return measured
 
