@@ -79,9 +79,10 @@ Measurement measure(const std::function<CallTime()>& call, const std::function<s
   return result;
 }
 
-Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits, const std::function<void()>& warmed,
+Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits, const std::function<void(bool)>& timed,
                     const std::function<void()>& await_turn) {
   Measurement result;
+  timed(false);
   Warmup state = warmup_state(result.warmup_seconds, warmup);
   while (state == Warmup::going) {
     result.warmup_seconds.push_back(crew.turn(1).calls[0][0].seconds);
@@ -89,15 +90,16 @@ Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits,
   }
   result.warmup_steady = state == Warmup::steady;
 
-  warmed();
   std::int64_t least = 0;  // calls of each instance so far
   double sum = 0.0;
   while (!timing_done(least, sum, limits)) {
     const std::int64_t calls = limits.turn > 0 ? limits.turn : std::max<std::int64_t>(1, limits.runs - least);
     if (limits.turn > 0) {
       await_turn();
+      timed(false);
       result.settle_seconds.push_back(crew.turn(1).seconds);
     }
+    timed(true);
     const Crew::Turn turn = crew.turn(calls, limits.max_seconds - sum, std::max<std::int64_t>(1, fewest_runs - least));
     result.turn_calls.push_back(0);
     std::size_t made = turn.calls.front().size();  // by each, at least

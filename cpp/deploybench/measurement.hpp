@@ -49,8 +49,8 @@ Measurement measure(const std::function<CallTime()>& call, const std::function<s
                     std::int64_t warmup, const TimingLimits& limits, const std::function<void()>& await_turn);
 
 // The same for instances that call at the same time. limits.runs and limits.turn count the calls of each instance.
-// Drift and finiteness are left to who makes the calls, and is told by `warmed` when those begin that count.
-Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits, const std::function<void()>& warmed,
+// Drift and finiteness are left to who makes the calls, and is told by `timed` whether those that follow are.
+Measurement measure(Crew& crew, std::int64_t warmup, const TimingLimits& limits, const std::function<void(bool)>& timed,
                     const std::function<void()>& await_turn);
 
 }  // namespace deploybench

@@ -80,11 +80,12 @@ TEST(crew, a_call_that_throws_ends_the_turn) {
 TEST(crew, its_turns_are_measured_together) {
   Crew crew(2, [](std::size_t) { return [] { return CallTime{}; }; });
   int waited = 0;
-  int warmed = 0;
+  std::vector<bool> timed;
   const auto result = deploybench::measure(
-      crew, 0, {.runs = 6, .min_seconds = 0, .max_seconds = 60, .turn = 3}, [&] { warmed += waited == 0 ? 1 : 2; },
-      [&waited] { ++waited; });
-  CHECK(warmed == 1 && waited == 2 && result.turn_calls.size() == 2 && result.turn_seconds.size() == 2);
+      crew, 0, {.runs = 6, .min_seconds = 0, .max_seconds = 60, .turn = 3},
+      [&timed](bool now) { timed.push_back(now); }, [&waited] { ++waited; });
+  CHECK(waited == 2 && result.turn_calls.size() == 2 && result.turn_seconds.size() == 2);
+  CHECK((timed == std::vector<bool>{false, false, true, false, true}));  // nor is the first call of a turn
   CHECK(result.turn_calls[0] >= 6 && result.settle_seconds.size() == 2 && !result.turn_rates);
   CHECK(static_cast<std::int64_t>(result.run_seconds.size()) == result.turn_calls[0] + result.turn_calls[1]);
 }
@@ -98,7 +99,7 @@ TEST(crew, its_time_is_limited) {
     };
   });
   const auto calls = [&crew](double most) {
-    return deploybench::measure(crew, 0, {.runs = 4000, .max_seconds = most}, [] {}, [] {}).turn_calls;
+    return deploybench::measure(crew, 0, {.runs = 4000, .max_seconds = most}, [](bool) {}, [] {}).turn_calls;
   };
   const auto some = calls(0.1);
   CHECK(some.size() == 1 && some[0] >= 6 && some[0] < 200);
