@@ -7,11 +7,14 @@ import json
 import statistics
 import subprocess
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from bad_input import Place
 from conftest import Artifact, native, one_line_error, python
 from deploybench import load, results_file, stats, summary
 from deploybench.crew import Crew
@@ -106,6 +109,36 @@ def test_instances_give_the_output_of_one(runtime: str, artifact: Artifact, tmp_
     for output in outputs[1:]:
         assert output.shape == outputs[0].shape
         assert abs(output - outputs[0]).max() < 1e-4
+
+
+class Tired(torch.nn.Module):
+    """Fails from the given call on."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self.calls, self.last = 0, last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls > self.last:
+            raise RuntimeError("tired")
+        return torch.cat([x, x], 1).mean((2, 3))
+
+
+def test_a_last_answer_that_fails_is_no_success(place: Place, tmp_path: Path) -> None:
+    """Three calls warm up, 20 are timed, and the one whose output is written fails."""
+    with zipfile.ZipFile(place.script) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/extra/deploybench.json"))
+        about = archive.read(name)
+    file, output = tmp_path / "tired.ts", tmp_path / "output.npy"
+    load = ("--rate", 1000, "--load-seconds", 0.001, "--warmup", 1)
+    for last, code in ((24, 0), (23, 1)):
+        torch.jit.script(Tired(last)).save(str(file), _extra_files={"deploybench.json": about})  # type: ignore[no-untyped-call]
+        done = native("bench", "--artifact", file, "--output", output, "--threads", 1, *load)
+        assert done.returncode == code, done.stderr
+        assert output.exists() == (code == 0)
+        output.unlink(missing_ok=True)
+    one_line_error(done, 1, "tired.ts", "tired")
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <exception>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -143,9 +145,12 @@ void measure_arrivals(const BenchOptions& options, const Artifact& loaded, const
   measure_load(pool, image, load, measured);
   measured.output_drift = seen.watch.drift();
   measured.output_finite = seen.watch.finite();
-  pool.submit(image, [&output](std::span<const float> logits, const std::exception_ptr&) {
-    output.assign(logits.begin(), logits.end());
+  const auto last = std::make_shared<std::promise<std::vector<float>>>();
+  std::future<std::vector<float>> answer = last->get_future();
+  pool.submit(image, [last](std::span<const float> logits, const std::exception_ptr& problem) {
+    problem ? last->set_exception(problem) : last->set_value({logits.begin(), logits.end()});
   });
+  output = answer.get();
 }
 
 void measure_alone(const BenchOptions& options, Artifact& artifact, const std::vector<float>& input, Record& record,

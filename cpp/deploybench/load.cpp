@@ -57,17 +57,25 @@ Burst burst(Pool& pool, const Pool::Image& image, const std::vector<double>& arr
   std::mutex mutex;
   std::exception_ptr first;
   const auto begin = Clock::now();
-  for (std::size_t i = 0; i < arrivals.size(); ++i) {
-    std::this_thread::sleep_until(
-        begin + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(arrivals[i])));
-    pool.submit(image, [&, i](std::span<const float>, const std::exception_ptr& problem) {
-      result.latencies[i] = since(begin) - arrivals[i];
-      if (problem) {
-        const std::scoped_lock lock(mutex);
-        first = problem;
-      }
-      open.count_down();
-    });
+  const auto done = [&](std::size_t i, const std::exception_ptr& problem) {
+    result.latencies[i] = since(begin) - arrivals[i];
+    if (problem) {
+      const std::scoped_lock lock(mutex);
+      first = problem;
+    }
+    open.count_down();
+  };
+  std::size_t handed = 0;
+  try {
+    for (; handed < arrivals.size(); ++handed) {
+      const std::chrono::duration<double> at(arrivals[handed]);
+      std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(at));
+      pool.submit(image, [&done, i = handed](auto, const auto& problem) { done(i, problem); });
+    }
+  } catch (...) {  // those that wait in the pool still write here
+    open.count_down(static_cast<std::ptrdiff_t>(arrivals.size() - handed));
+    open.wait();
+    throw;
   }
   open.wait();
   result.seconds = since(begin);
