@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <system_error>
 #include <utility>
 
@@ -61,9 +62,11 @@ std::string read_prefix(const std::string& path, std::uint64_t most, const FileB
 }
 
 void check_writable(const std::string& path) {
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) != 0) throw_unwritable(path, reason(errno));
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  const std::filesystem::path folder = parent.empty() ? "." : parent;
+  if (access(folder.c_str(), W_OK | X_OK) != 0) throw_unwritable(path, reason(errno));
   std::error_code ignored;
+  if (!std::filesystem::is_directory(folder, ignored)) throw_unwritable(path, reason(ENOTDIR));
   // A device would be replaced by the rename, and root may do that even to /dev/null.
   const auto status = std::filesystem::status(path, ignored);
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
@@ -72,7 +75,7 @@ void check_writable(const std::string& path) {
 
 void write_atomically(const std::string& path, std::span<const std::string_view> pieces) {
   check_writable(path);
-  const std::string temporary = path + "." + std::to_string(getpid()) + ".tmp";
+  const std::string temporary = path + "." + std::to_string(std::random_device()()) + ".tmp";
   const int descriptor = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor < 0) throw_unwritable(path, reason(errno));
   int problem = 0;

@@ -2,6 +2,7 @@
 #include "deploybench/file.hpp"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <array>
 #include <csignal>
@@ -45,6 +46,14 @@ TEST(file, a_failed_write_leaves_nothing) {
   CHECK(content_of(path) == "old" && entries(folder) == 1);
 }
 
+// A killed program leaves its temporary file, and in a container the next one has the same number.
+TEST(file, what_a_killed_program_left_is_not_in_the_way) {
+  const ScratchFolder folder;
+  (void)folder.write("a." + std::to_string(getpid()) + ".tmp", "half");
+  write_atomically(folder.file("a"), pieces);
+  CHECK(content_of(folder.file("a")) == "new content" && entries(folder) == 2);
+}
+
 TEST(file, only_a_file_is_replaced) {
   const ScratchFolder folder;
   CHECK_THROWS(write_atomically(folder.path(), pieces), "not a file; choose another --output");
@@ -55,6 +64,9 @@ TEST(file, a_folder_that_is_missing) {
   const ScratchFolder folder;
   CHECK_THROWS(write_atomically(folder.file("no/a"), pieces), "No such file or directory");
   CHECK_THROWS(check_writable(folder.file("no/a")), "No such file or directory");
+  const std::string program = folder.write("program", "x");
+  std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  CHECK_THROWS(check_writable(program + "/a"), "Not a directory");
   check_writable(folder.file("a"));
   check_writable("in-the-working-folder");
 }
