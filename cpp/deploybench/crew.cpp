@@ -12,18 +12,23 @@ double since(std::chrono::steady_clock::time_point begin) {
 }  // namespace
 
 Crew::Crew(std::size_t instances, const std::function<Call(std::size_t)>& make) : busy_(instances), times_(instances) {
-  for (std::size_t i = 0; i < instances; ++i) threads_.emplace_back([this, i, make] { work(i, make); });
+  try {
+    for (std::size_t i = 0; i < instances; ++i) threads_.emplace_back([this, i, make] { work(i, make); });
+  } catch (...) {  // the system has no thread left
+    stop();
+    throw;
+  }
   std::unique_lock lock(mutex_);
   wait_for_all(lock);
   if (!problem_) return;
-  number_ = -1;
   lock.unlock();
-  changed_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  stop();
   std::rethrow_exception(problem_);
 }
 
-Crew::~Crew() {
+Crew::~Crew() { stop(); }
+
+void Crew::stop() noexcept {
   {
     const std::scoped_lock lock(mutex_);
     number_ = -1;

@@ -46,6 +46,7 @@ class Crew {
   void work(std::size_t instance, const std::function<Call(std::size_t)>& make);
   [[nodiscard]] bool enough(std::int64_t calls) const;
   void call_on(const Call& call, std::vector<CallTime>& times);
+  void stop() noexcept;
   void wait_for_all(std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;
