@@ -57,6 +57,8 @@ auto guarded(const std::string& path, Code code, const Work& work) {
     throw;
   } catch (const std::bad_alloc&) {
     throw;
+  } catch (const std::system_error&) {  // no thread is left: not the artifact's fault
+    throw;
   } catch (const c10::Error& error) {
     rethrow(path, code, error.what_without_backtrace());
   } catch (const std::exception& error) {

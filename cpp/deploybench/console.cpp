@@ -47,6 +47,8 @@ Error current_error() {
     return error;
   } catch (const std::bad_alloc&) {
     return {Code::out_of_memory, "memory", "not enough for this model and batch", "use a smaller --batch-size"};
+  } catch (const std::system_error& error) {
+    return {Code::runtime, "threads", error.what(), "use fewer --instances or --threads"};
   } catch (const std::exception& error) {
     return {Code::runtime, "internal error", error.what(), "please report it with the command line"};
   } catch (...) {
