@@ -12,7 +12,9 @@
 #include <cuda_runtime_api.h>
 #endif
 
+#include <exception>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -64,17 +66,36 @@ class CudaGraph {
       cuda.synchronizeDevice(images.get_device());
       c10::cuda::CUDACachingAllocator::emptyCache();  // the graph has a pool of its own
       graph_.capture_begin();
-      try {
-        output_ = forward(zeros);
-        graph_.capture_end();
-      } catch (const c10::Error& error) {
-        if (is_memory_shortage(error.what())) throw;
-        throw Error(Code::runtime, "--cuda-graph on",
-                    "this model cannot be recorded (" + essence(error.what_without_backtrace()) + ")",
-                    "use --cuda-graph off");
-      }
+      capture(forward, zeros);
     }
     input_ = std::move(zeros);
+  }
+
+  // TorchScript's interpreter and AOTInductor throw what is no c10::Error.
+  template <typename Forward>
+  void capture(const Forward& forward, const at::Tensor& zeros) {
+    try {
+      output_ = forward(zeros);
+      graph_.capture_end();
+    } catch (const std::bad_alloc&) {
+      end_capture();
+      throw;
+    } catch (const std::exception& error) {
+      end_capture();
+      if (is_memory_shortage(error.what())) throw;
+      throw Error(Code::runtime, "--cuda-graph on", "this model cannot be recorded (" + essence(error.what()) + ")",
+                  "use --cuda-graph off");
+    }
+  }
+
+  // The stream goes back to torch, and must not be recording then. What failed has left the capture invalid, so that
+  // its end fails too.
+  void end_capture() noexcept {
+    try {
+      graph_.capture_end();
+    } catch (const std::exception& expected) {
+      (void)expected;
+    }
   }
 
   at::cuda::CUDAGraph graph_;
