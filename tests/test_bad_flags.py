@@ -49,6 +49,10 @@ FLAGS: list[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     (("--min-seconds", "1e999"), WORKERS, ("--min-seconds",)),
     (("--min-seconds", "-0.5"), WORKERS, ("--min-seconds",)),
     (("--min-seconds", "soon"), WORKERS, ("--min-seconds",)),
+    (("--rate", "0"), WORKERS, ("--rate", "not a number of images a second above 0, 100000 at most")),
+    (("--rate", "1e300"), WORKERS, ("--rate", "not a number of images a second above 0, 100000 at most")),
+    (("--load-seconds", "1e300"), WORKERS, ("--load-seconds", "not a number of seconds above 0, 600 at most")),
+    (("--batch-delay", "10000001"), WORKERS, ("--batch-delay", "not a whole number from 0 to 10000000")),
     (("--device", "tpu"), ALL, ("--device", "cpu")),
     (("--nonsense",), ALL, ("--nonsense",)),
     (("--thread", "1"), ALL, ("--thread",)),  # no abbreviations: a later flag could change what they mean

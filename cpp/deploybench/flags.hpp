@@ -48,6 +48,7 @@ Store into_count(std::int64_t& target, std::int64_t least, std::int64_t most);
 Store into_count(std::size_t& target, std::size_t least, std::size_t most);
 Store into_seed(std::optional<std::uint64_t>& target);
 Store into_seconds(double& target, bool zero_allowed);
+Store into_number(double& target, std::int64_t most, const std::string& unit);  // above 0
 Store into_text(std::string& target);
 Store into_texts(std::vector<std::string>& target);
 Store into_choice(std::string& target, std::vector<std::string> choices);

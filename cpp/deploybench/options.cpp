@@ -16,6 +16,9 @@ namespace deploybench {
 namespace {
 
 constexpr std::int64_t most_calls = 1'000'000'000;
+// Both together: a list of when images arrive must fit into memory.
+constexpr std::int64_t most_rate = 100'000;  // images a second
+constexpr std::int64_t most_load_seconds = 600;
 
 Flag threads_flag(std::int64_t& threads, const char* preset) {
   return {"--threads", "N", "intra-op threads", preset, into_count(threads, 1, most_threads)};
@@ -59,10 +62,11 @@ Group knobs_group(Knobs& knobs) {
 Group load_group(BenchOptions& o) {
   return {"images that arrive by themselves",
           {{"--rate", "R", "images a second, in the mean of a Poisson process; times are from arrival to answer",
-            "none", into_seconds(o.load.rate, false)},
+            "none", into_number(o.load.rate, most_rate, "images a second")},
            {"--latency-bound", "S", "search the highest rate at which 99 of 100 answers take at most so long", "none",
             into_seconds(o.load.latency_bound, false)},
-           {"--load-seconds", "S", "images arrive for so long in each turn", "2", into_seconds(o.load.seconds, false)},
+           {"--load-seconds", "S", "images arrive for so long in each turn", "2",
+            into_number(o.load.seconds, most_load_seconds, "seconds")},
            {"--batch-delay", "US", "an instance waits so many microseconds until --batch-size images are there", "0",
             into_count(o.batch_delay_us, 0, most_delay_us)}}};
 }

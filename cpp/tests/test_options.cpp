@@ -76,6 +76,20 @@ TEST(options, flags_that_contradict_each_other) {
   CHECK(bench({"--bind", "on", "--rate", "1"}).load.rate == 1);
 }
 
+TEST(options, what_arrives_has_bounds) {
+  for (const char* const bad : {"0", "-1", "nan", "100001", "1e300"}) {
+    CHECK_THROWS(bench({"--rate", bad}),
+                 std::string("--rate: '") + bad + "' is not a number of images a second above 0, 100000 at most");
+  }
+  for (const char* const bad : {"0", "601", "1e300"}) {
+    CHECK_THROWS(bench({"--load-seconds", bad}),
+                 std::string("--load-seconds: '") + bad + "' is not a number of seconds above 0, 600 at most");
+  }
+  CHECK_THROWS(bench({"--batch-delay", "10000001"}),
+               "--batch-delay: '10000001' is not a whole number from 0 to 10000000");
+  CHECK(bench({"--rate", "1e5", "--load-seconds", "600", "--batch-delay", "10000000"}).load.seconds == 600);
+}
+
 TEST(options, flags_that_are_none) {
   CHECK_THROWS(bench({"--rums", "1"}), "--rums: no such flag; see bench --help");
   CHECK_THROWS(bench({"-x"}), "-x: no such flag");

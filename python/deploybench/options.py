@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # process when it cannot start them.
 MOST_THREADS = 1024
 MOST_CALLS = 1_000_000_000
+MOST_DELAY_US = 10_000_000
+MOST_RATE = 100_000  # images a second
+MOST_LOAD_SECONDS = 600
 
 
 def whole(text: str, least: int, most: int = MOST_CALLS) -> int:
@@ -91,6 +94,31 @@ def some_seconds(text: str) -> float:
     if value == 0:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds above 0")
     return value
+
+
+def rate(text: str) -> float:
+    """Images a second, > 0; with `load_seconds` bounded, so that a list of when they arrive fits into memory."""
+    return _at_most(text, MOST_RATE, "images a second")
+
+
+def load_seconds(text: str) -> float:
+    """Seconds in which images arrive, > 0."""
+    return _at_most(text, MOST_LOAD_SECONDS, "seconds")
+
+
+def _at_most(text: str, most: int, unit: str) -> float:
+    try:
+        value = seconds(text)
+    except argparse.ArgumentTypeError:
+        value = 0.0
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of {unit} above 0, {most} at most")
+    return value
+
+
+def delay(text: str) -> int:
+    """Microseconds that an instance waits for more images."""
+    return whole(text, 0, MOST_DELAY_US)
 
 
 def percent(text: str) -> float:
@@ -188,7 +216,7 @@ def add_load(parser: argparse._ActionsContainer) -> None:
     add = parser.add_argument
     add(
         "--rate",
-        type=some_seconds,
+        type=rate,
         default=0.0,
         metavar="R",
         help="images a second, in the mean of a Poisson process; times are then from arrival to answer",
@@ -200,10 +228,10 @@ def add_load(parser: argparse._ActionsContainer) -> None:
         metavar="S",
         help="search the highest rate at which 99 of 100 answers take at most so long",
     )
-    add("--load-seconds", type=some_seconds, default=2.0, metavar="S", help="of arrivals in each turn (default 2)")
+    add("--load-seconds", type=load_seconds, default=2.0, metavar="S", help="of arrivals in each turn (default 2)")
     add(
         "--batch-delay",
-        type=count,
+        type=delay,
         default=0,
         metavar="US",
         help="an instance waits so many microseconds until --batch-size images are there (default 0)",
