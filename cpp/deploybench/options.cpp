@@ -208,6 +208,7 @@ void parse_infer(std::span<const char* const> arguments, InferOptions& options) 
   if (is_there(arguments, "--json")) options.format = Format::json;
   parse(infer_line(options), arguments);
   if (is_there(arguments, "--json") && is_there(arguments, "--csv")) {
+    options.format = Format::json;  // of the failure, whichever came last
     throw Error(Code::usage, "--csv", "goes not with --json", "give one of them");
   }
   require(options.help, options.artifact, "ARTIFACT", "infer");

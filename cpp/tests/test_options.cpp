@@ -118,7 +118,11 @@ TEST(options, infer_takes_flags_anywhere) {
   CHECK(o.artifact == "a.ts" && o.inputs == std::vector<std::string>{"in.npy"} && o.classifier.top_k == 3 &&
         o.format == deploybench::Format::json && o.classifier.labels == "l.txt");
   CHECK(infer({"a.ts", "x.jpg", "--csv"}).format == deploybench::Format::csv);
-  CHECK_THROWS(infer({"a.ts", "x.jpg", "--csv", "--json"}), "--csv: goes not with --json");
+  for (const Arguments& both : {Arguments{"a.ts", "--csv", "--json"}, Arguments{"a.ts", "--json", "--csv"}}) {
+    InferOptions options;
+    CHECK_THROWS(deploybench::parse_infer(both, options), "--csv: goes not with --json");
+    CHECK(options.format == deploybench::Format::json);  // so that the failure is a record, too
+  }
 }
 
 TEST(options, infer_leaves_the_instances_to_the_number_of_photos) {
