@@ -7,16 +7,18 @@ import json
 import statistics
 import subprocess
 import time
+import warnings
 import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from bad_input import Place
 from conftest import Artifact, native, one_line_error, python
-from deploybench import load, results_file, stats, summary
+from deploybench import load, options, results_file, stats, summary
 from deploybench.crew import Crew
 from deploybench.measurement import Measured
 
@@ -95,12 +97,14 @@ def test_a_package_gets_a_runner_for_each_instance(
     done = infer(tmp_path / "none.jpg", "--instances", 2, "--threads", 1)
     assert "none.jpg" in done.stderr
     assert said.read_text().split() == ["1", "3", "2"]
+    images = tmp_path / "many.npy"  # from two for each CPU on, an instance for each
+    numpy.save(images, numpy.zeros((2 * options.usable_cpus(), 3, 224, 224), numpy.float32))
+    assert infer(images).returncode == 0
+    assert said.read_text().split() == ["1", "3", "2", str(options.usable_cpus())]
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
 def test_instances_give_the_output_of_one(runtime: str, artifact: Artifact, tmp_path: Path) -> None:
-    import numpy
-
     file, outputs = artifact("squeezenet1_1", "script"), []
     for number, flags in enumerate([(), ("--instances", 2), ("--rate", 50, "--load-seconds", 0.3)]):
         output = tmp_path / f"{number}.npy"
@@ -133,7 +137,9 @@ def test_a_last_answer_that_fails_is_no_success(place: Place, tmp_path: Path) ->
     file, output = tmp_path / "tired.ts", tmp_path / "output.npy"
     load = ("--rate", 1000, "--load-seconds", 0.001, "--warmup", 1)
     for last, code in ((24, 0), (23, 1)):
-        torch.jit.script(Tired(last)).save(str(file), _extra_files={"deploybench.json": about})  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated since torch 2.11
+            torch.jit.script(Tired(last)).save(str(file), _extra_files={"deploybench.json": about})
         done = native("bench", "--artifact", file, "--output", output, "--threads", 1, *load)
         assert done.returncode == code, done.stderr
         assert output.exists() == (code == 0)

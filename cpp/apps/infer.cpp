@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "deploybench/answers.hpp"
+#include "deploybench/artifact.hpp"
 #include "deploybench/classifier.hpp"
 #include "deploybench/console.hpp"
 #include "deploybench/error.hpp"
@@ -42,24 +43,19 @@ bool is_tensor_file(const std::string& path) { return path.ends_with(".npy") || 
 
 // From two photos for each CPU on, many small instances give more images a second than one that has all CPUs, and the
 // first calls, in which TorchScript compiles, are worth their time.
-ClassifierOptions classifier_options(const InferOptions& options, std::size_t images) {
+ClassifierOptions classifier_options(const InferOptions& options, const Metadata& metadata, std::size_t images) {
   const auto cpus = static_cast<std::size_t>(usable_cpus());
   const bool many = images >= 2 * cpus;
   ClassifierOptions chosen = options.classifier;
-  if (chosen.instances == 0) chosen.instances = many && chosen.device != "cuda" ? cpus : 1;
+  if (chosen.instances == 0) chosen.instances = many && metadata.device != "cuda" ? cpus : 1;
   chosen.warm_up = many;
   return chosen;
 }
 
-std::size_t image_values(const ClassifierInfo& info) {
-  const auto [channels, height, width] = info.image_shape;
-  return static_cast<std::size_t>(channels * height * width);
-}
-
-void classify_tensor_file(Classifier& classifier, const std::string& file, const std::vector<float>& values,
+void classify_tensor_file(Classifier& classifier, const std::string& file, const TensorFile& tensor,
                           const std::function<void(const Answer&)>& show) {
-  const auto images = std::span(values);
-  const std::size_t one = image_values(classifier.info());
+  const auto images = std::span(tensor.values);
+  const std::size_t one = images.size() / static_cast<std::size_t>(tensor.images);
   std::vector<std::future<Predictions>> answers;
   for (std::size_t at = 0; at < images.size(); at += one) {
     const auto image = images.subspan(at, one);
@@ -79,12 +75,14 @@ int run(const InferOptions& options) {
   }
   const std::vector<std::string> photos = photos_only ? photo_files(inputs) : std::vector<std::string>();
   set_allocator("huge");
-  Classifier classifier(options.artifact, classifier_options(options, photos.size()));
+  const Metadata metadata = read_metadata(options.artifact, options.classifier.sha256);
+  TensorFile file;
+  if (!photos_only) file = read_tensor_file(*tensor, metadata.image_shape());
+  const std::size_t images = photos_only ? photos.size() : static_cast<std::size_t>(file.images);
+  const ClassifierOptions chosen = classifier_options(options, metadata, images);
+  Classifier classifier(options.artifact, chosen);
   const ClassifierInfo& info = classifier.info();
   for (const std::string& warning : info.warnings) warn(warning);
-  std::vector<float> values;
-  if (!photos_only) values = read_tensor_file(*tensor, info.image_shape).values;
-  const bool several = photos_only ? photos.size() > 1 : values.size() > image_values(info);
   if (info.weights_origin == "random") notice("random weights: the labels mean nothing (see docs/troubleshooting.md)");
 
   std::size_t broken = 0;
@@ -94,14 +92,14 @@ int run(const InferOptions& options) {
       ++broken;
       report(*answer.problem);
     }
-    print(answer_lines(answer, options.format, options.artifact, info, several));
+    print(answer_lines(answer, options.format, options.artifact, info, images > 1));
   };
   stop_softly();
   if (photos_only) {
     const auto submit = [&](const std::string& photo) { return classifier.submit(classifier.prepare(photo)); };
     stream(photos, static_cast<std::size_t>(usable_cpus()), submit, show, stop);
   } else {
-    classify_tensor_file(classifier, *tensor, values, show);
+    classify_tensor_file(classifier, *tensor, file, show);
   }
   return broken == 0 ? 0 : 1;
 }

@@ -200,9 +200,11 @@ class Fuser {
   static inline bool on = false;
 };
 
-OpenFile open_artifact(const std::string& path) {
+OpenFile open_artifact(const std::string& path, const std::string& sha256) {
   check_file(path);
-  return OpenFile(path, {Code::artifact_missing, Code::artifact_invalid, generate_command});
+  OpenFile file(path, {Code::artifact_missing, Code::artifact_invalid, generate_command});
+  if (!sha256.empty()) check_sha256(file, path, sha256);
+  return file;
 }
 
 }  // namespace
@@ -343,8 +345,8 @@ RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, c
   });
 }
 
-Metadata read_metadata(const std::string& path) {
-  const OpenFile file = open_artifact(path);
+Metadata read_metadata(const std::string& path, const std::string& sha256) {
+  const OpenFile file = open_artifact(path, sha256);
   return guarded(path, Code::artifact_invalid, [&] { return metadata_in(file.readable(), path); });
 }
 
@@ -363,8 +365,7 @@ Artifact::Artifact(Artifact&&) noexcept = default;
 Artifact::~Artifact() = default;
 
 Artifact Artifact::load(const std::string& path, const LoadOptions& options) {
-  const OpenFile file = open_artifact(path);
-  if (!options.sha256.empty()) check_sha256(file, path, options.sha256);
+  const OpenFile file = open_artifact(path, options.sha256);
   auto model = std::make_shared<Model>();
   model->path = path;
   return guarded(path, Code::artifact_invalid, [&] {

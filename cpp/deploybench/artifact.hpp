@@ -30,8 +30,9 @@ std::string libtorch_version();
 // torch.randn(shape) gives.
 std::vector<float> seeded_input(std::uint64_t seed, std::int64_t batch, const Metadata& metadata);
 
-// What the file says of itself; nothing of it is loaded. Throws Error: artifact_missing, artifact_invalid.
-Metadata read_metadata(const std::string& path);
+// What the file says of itself; nothing of it is loaded. `sha256` as in LoadOptions. Throws Error: artifact_missing,
+// artifact_invalid, usage.
+Metadata read_metadata(const std::string& path, const std::string& sha256 = "");
 
 // How an artifact is loaded; what is empty is the artifact's own choice.
 struct LoadOptions {
