@@ -52,6 +52,14 @@ ClassifierOptions classifier_options(const InferOptions& options, const Metadata
   return chosen;
 }
 
+// Photos that are begun before an earlier one is shown: twice what all instances take at once, or a batch would never
+// be full.
+std::size_t photos_ahead(const ClassifierOptions& options, const Metadata& metadata) {
+  constexpr std::size_t least = 64;
+  const std::size_t batch = std::max(options.batch_size, static_cast<std::size_t>(metadata.batches[0]));
+  return std::max(least, 2 * options.instances * batch);
+}
+
 void classify_tensor_file(Classifier& classifier, const std::string& file, const TensorFile& tensor,
                           const std::function<void(const Answer&)>& show) {
   const auto images = std::span(tensor.values);
@@ -97,7 +105,7 @@ int run(const InferOptions& options) {
   stop_softly();
   if (photos_only) {
     const auto submit = [&](const std::string& photo) { return classifier.submit(classifier.prepare(photo)); };
-    stream(photos, static_cast<std::size_t>(usable_cpus()), submit, show, stop);
+    stream(photos, static_cast<std::size_t>(usable_cpus()), photos_ahead(chosen, metadata), submit, show, stop);
   } else {
     classify_tensor_file(classifier, *tensor, file, show);
   }

@@ -164,10 +164,9 @@ std::vector<std::string> listed_files(const std::string& list) {
   return files;
 }
 
-void stream(std::span<const std::string> photos, std::size_t readers, const Submit& submit,
+void stream(std::span<const std::string> photos, std::size_t readers, std::size_t ahead, const Submit& submit,
             const std::function<void(const Answer&)>& show, const std::atomic<bool>& stop) {
-  constexpr std::size_t ahead = 64;  // photos that are begun before an earlier one is shown
-  Ring ring(ahead, photos.size());
+  Ring ring(std::min(ahead, photos.size()), photos.size());
   std::vector<std::jthread> threads;  // joined when this ends, also by an exception
   const std::unique_ptr<Ring, void (*)(Ring*)> closer(&ring, [](Ring* open) { open->close(); });  // before that
   for (std::size_t i = 0; i < std::min(readers, photos.size()); ++i) {

@@ -27,10 +27,10 @@ std::vector<std::string> listed_files(const std::string& list);
 using Submit = std::function<std::future<Predictions>(const std::string& photo)>;
 
 // Calls `show` on this thread with the answer of each photo, in order, as soon as it is there; of one that is missing
-// or damaged, with its problem. `readers` >= 1: threads that call `submit`. Once `stop` is true no other photo is
-// begun; those at hand are still shown. An exception of `show`, or one of `submit` or of an answer that is not about
-// the photo, ends it and is thrown.
-void stream(std::span<const std::string> photos, std::size_t readers, const Submit& submit,
+// or damaged, with its problem. `readers` >= 1: threads that call `submit`. `ahead` >= 1: photos that are begun before
+// an earlier one is shown. Once `stop` is true no other photo is begun; those at hand are still shown. An exception of
+// `show`, or one of `submit` or of an answer that is not about the photo, ends it and is thrown.
+void stream(std::span<const std::string> photos, std::size_t readers, std::size_t ahead, const Submit& submit,
             const std::function<void(const Answer&)>& show, const std::atomic<bool>& stop);
 
 }  // namespace deploybench

@@ -51,13 +51,13 @@ TEST(stream, answers_come_in_order_and_problems_stay_with_their_photo) {
       if (!broken) CHECK(answer.predictions[0].index == shown);
       ++shown;
     };
-    stream(numbers(150), readers, submit, show, false);
+    stream(numbers(150), readers, 64, submit, show, false);
     CHECK(shown == 150);
   }
 }
 
 TEST(stream, of_nothing) {
-  stream({}, 2, submit, [](const Answer&) { CHECK(false); }, false);
+  stream({}, 2, 64, submit, [](const Answer&) { CHECK(false); }, false);
 }
 
 TEST(stream, stopped_it_shows_what_was_begun) {
@@ -65,7 +65,7 @@ TEST(stream, stopped_it_shows_what_was_begun) {
   std::atomic<int> begun = 0;
   int shown = 0;
   stream(
-      numbers(1000), 2,
+      numbers(1000), 2, 64,
       [&begun](const std::string& photo) {
         ++begun;
         return submit(photo);
@@ -82,7 +82,7 @@ TEST(stream, an_exception_of_show_ends_it) {
   const auto full_disk = [&shown](const Answer&) {
     if (++shown == 3) throw std::runtime_error("No space left");
   };
-  CHECK_THROWS(stream(numbers(1000), 2, submit, full_disk, false), "No space left");
+  CHECK_THROWS(stream(numbers(1000), 2, 64, submit, full_disk, false), "No space left");
   CHECK(shown == 3);
 }
 
@@ -93,7 +93,7 @@ TEST(stream, a_model_that_fails_ends_it) {
                         : std::async(std::launch::deferred, [] { return Predictions{{0, 1.0, "a"}}; });
   };
   int shown = 0;
-  CHECK_THROWS(stream(numbers(1000), 2, failing, [&shown](const Answer&) { ++shown; }, false), "model: failed");
+  CHECK_THROWS(stream(numbers(1000), 2, 64, failing, [&shown](const Answer&) { ++shown; }, false), "model: failed");
   CHECK(shown == 4);
 }
 
@@ -107,20 +107,18 @@ TEST(stream, photos_are_read_while_an_answer_is_awaited) {
       for (int i = 0; photo == "0" && i < 500; ++i) {  // until others are here, 5 s at most
         std::this_thread::sleep_for(10ms);
         const std::scoped_lock inner(mutex);
-        if (seen.size() >= 20) break;
+        if (seen.size() >= 200) break;
       }
       return Predictions{{0, 1.0, "a"}};
     });
   };
   std::size_t at_first = 0;
-  stream(
-      numbers(40), 2, counted,
-      [&](const Answer& answer) {
-        const std::scoped_lock lock(mutex);
-        if (answer.input == "0") at_first = seen.size();
-      },
-      false);
-  CHECK(at_first >= 20);
+  const auto show = [&](const Answer& answer) {
+    const std::scoped_lock lock(mutex);
+    if (answer.input == "0") at_first = seen.size();
+  };
+  stream(numbers(300), 2, 200, counted, show, false);
+  CHECK(at_first >= 200);
 }
 
 TEST(stream, a_list_gives_its_lines) {
