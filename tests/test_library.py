@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -49,6 +50,13 @@ def test_the_public_headers_show_nothing_of_libtorch(installed: Path) -> None:
                 assert "ATen" not in line
                 if '"' in line:
                     assert line.split('"')[1].removeprefix("deploybench/") in HEADERS
+
+
+def test_all_that_the_public_headers_declare_can_be_linked(installed: Path) -> None:
+    """The library shows what is marked, and no other function: it would compile and not link."""
+    for file in (installed / "include" / "deploybench").iterdir():
+        for line in re.findall(r"^\w[^\n/]*\(.*", file.read_text(encoding="utf-8"), re.MULTILINE):
+            assert line.startswith("DEPLOYBENCH_EXPORT "), f"{file.name}: {line}"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "deploybench/ranking.hpp"
+
 namespace deploybench {
 namespace {
 

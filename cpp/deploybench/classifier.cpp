@@ -12,6 +12,7 @@
 #include "deploybench/labels.hpp"
 #include "deploybench/pool.hpp"
 #include "deploybench/preprocess.hpp"
+#include "deploybench/ranking.hpp"
 #include "deploybench/version.hpp"
 
 namespace deploybench {

@@ -88,6 +88,8 @@ void await_turn() {
   }
 }
 
+int exit_status(Code code) { return code == Code::usage ? 2 : 1; }
+
 int report_exception(bool json, const std::string& artifact) noexcept {
   try {
     const Error error = current_error();

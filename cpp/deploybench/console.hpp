@@ -32,6 +32,9 @@ void report(const Error& error);
 // Error(runtime) when stdin ends.
 void await_turn();
 
+// 2 for a wrong command line, 1 for everything else.
+int exit_status(Code code);
+
 // For main's catch-all: says the exception in flight as `error: ...` on stderr, with `json` also as a failure record on
 // stdout (`artifact` empty: unknown), and returns the exit status.
 int report_exception(bool json, const std::string& artifact) noexcept;

@@ -27,8 +27,6 @@ std::string_view code_name(Code code) {
   return names.at(static_cast<std::size_t>(code));
 }
 
-int exit_status(Code code) { return code == Code::usage ? 2 : 1; }
-
 Error::Error(Code code, std::string_view subject, std::string_view problem, std::string_view remedy)
     : std::runtime_error(one_line(shortened(subject, most_subject) + ": " + shortened(problem, most_problem) + "; " +
                                   shortened(remedy, 2 * most_problem))),

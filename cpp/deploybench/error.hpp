@@ -29,9 +29,6 @@ enum class Code {
 // The name as it stands in a record, e.g. "artifact_missing".
 DEPLOYBENCH_EXPORT std::string_view code_name(Code code);
 
-// 2 for a wrong command line, 1 for everything else.
-int exit_status(Code code);
-
 // what() is "<subject>: <problem>; <remedy>", on one line and shortened: a file name or a library's message may hold
 // anything.
 class DEPLOYBENCH_EXPORT Error : public std::runtime_error {

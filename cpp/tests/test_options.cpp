@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "deploybench/console.hpp"
 #include "deploybench/error.hpp"
 #include "deploybench/options.hpp"
 

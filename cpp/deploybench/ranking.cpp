@@ -1,4 +1,4 @@
-#include "deploybench/predictions.hpp"
+#include "deploybench/ranking.hpp"
 
 #include <algorithm>
 #include <array>
