@@ -74,3 +74,14 @@ def test_unit_tests_pass_under_sanitizers() -> None:
 def test_threads_race_nowhere(idea: str) -> None:
     build("threads")
     run(str(CPP / "build-threads" / "bin" / "thread_tests"), idea)
+
+
+def test_an_old_compiler_is_refused_in_a_line(tmp_path: Path) -> None:
+    """CMake is told that it has looked and found this version."""
+    told = ("-DCMAKE_CXX_COMPILER_ID_RUN=1", "-DCMAKE_CXX_COMPILER_FORCED=1", "-DDEPLOYBENCH_TORCH=OFF")
+    for name, version, refused in (("GNU", "11.4", True), ("Clang", "15.0", True), ("GNU", "12.2", False)):
+        flags = (f"-DCMAKE_CXX_COMPILER_ID={name}", f"-DCMAKE_CXX_COMPILER_VERSION={version}", *told)
+        ninja = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}")
+        command = [tool("cmake"), "-S", str(CPP), "-B", str(tmp_path / name / version), *ninja, *flags]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (f"{name} {version} is too old; install g++ 12 or clang 16" in done.stderr) == refused, done.stderr
