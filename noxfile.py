@@ -102,6 +102,7 @@ def build(session: nox.Session) -> None:
     options = [
         f"-DDEPLOYBENCH_EXPECT_TORCH={version}",
         f"-DDEPLOYBENCH_STRICT={'ON' if '--strict' in session.posargs else 'OFF'}",
+        f"-DDEPLOYBENCH_WERROR={'ON' if os.environ.get('CI') else 'OFF'}",
         *([f"-DDEPLOYBENCH_JSON_INCLUDE={json}/include"] if json else []),
     ]
     env = {"PATH": f"{bins['cpp']}:{os.environ['PATH']}"} if bins["cpp"] else {}

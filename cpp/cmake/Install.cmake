@@ -10,7 +10,7 @@ string(REGEX MATCH "[0-9]+[.][0-9]+[.][0-9]+" deploybench_version "${version_lin
 # One shared library with all of core and runtime in it, of which only the public classes are seen: who links it needs neither
 # LibTorch's headers nor its CMake files.
 add_library(deploybench SHARED $<TARGET_OBJECTS:deploybench_runtime>)
-target_link_libraries(deploybench PRIVATE deploybench_core libtorch)
+target_link_libraries(deploybench PRIVATE deploybench_core libtorch ${CMAKE_DL_LIBS})
 target_include_directories(deploybench INTERFACE "$<INSTALL_INTERFACE:include>")
 target_compile_features(deploybench INTERFACE cxx_std_20)
 string(REGEX REPLACE "[.][0-9]+$" "" so_version "${deploybench_version}")  # 0.x promises nothing from one minor to the next
