@@ -30,10 +30,13 @@ void check(const deploybench::BenchOptions& options) {
   demand(options.batch_size >= 0 && options.warmup >= 0 && options.limits.runs >= 1, "bench's counts");
   demand(std::isfinite(options.limits.min_seconds) && options.limits.min_seconds >= 0, "bench's least seconds");
   demand(std::isfinite(options.limits.max_seconds) && options.limits.max_seconds > 0, "bench's seconds");
+  demand(options.load.rate >= 0 && options.load.rate <= 1e5 && options.load.seconds > 0 && options.load.seconds <= 600,
+         "what arrives at bench");
 }
 
 void check(const deploybench::InferOptions& options) {
-  demand(options.help || (!options.artifact.empty() && !options.inputs.empty()), "infer has artifact and input");
+  const bool has_input = !options.inputs.empty() || !options.list.empty();
+  demand(options.help || (!options.artifact.empty() && has_input), "infer has artifact and input");
   demand(options.classifier.batch_size >= 1 && options.classifier.instances <= 1024, "infer's counts");
 }
 
