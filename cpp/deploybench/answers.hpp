@@ -1,5 +1,5 @@
 // What `infer` prints: an answer for each image, as text, as lines of JSON or as CSV. Twin of the printing in
-// python/deploybench/infer.py.
+// python/deploybench/answers.py.
 #pragma once
 
 #include <cstdint>

@@ -42,16 +42,6 @@ void Pool::submit(Image image, Done done) {
   has_work_.notify_one();
 }
 
-bool Pool::try_submit(const Image& image, const Done& done) {
-  {
-    const std::scoped_lock lock(mutex_);
-    if (queue_.size() >= options_.queue) return false;
-    queue_.push_back({image, done});
-  }
-  has_work_.notify_one();
-  return true;
-}
-
 void Pool::work(std::size_t instance, const std::function<Call(std::size_t)>& make) {
   Call call;
   std::exception_ptr problem;

@@ -51,9 +51,6 @@ class Pool {
   // reaches `done` of each image of the batch, and the instance goes on.
   void submit(Image image, Done done);
 
-  // The same without waiting: false, and nothing done, when the queue is full.
-  bool try_submit(const Image& image, const Done& done);
-
  private:
   struct Job {
     Image image;

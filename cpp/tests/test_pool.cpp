@@ -151,7 +151,7 @@ TEST(pool, the_end_answers_what_was_handed_over) {
   CHECK(answered == 99);
 }
 
-TEST(pool, a_full_queue_waits_or_says_so) {
+TEST(pool, a_full_queue_waits) {
   Gate gate;
   std::atomic<int> answered = 0;
   {
@@ -163,15 +163,14 @@ TEST(pool, a_full_queue_waits_or_says_so) {
     });
     const auto image = std::make_shared<const std::vector<float>>(2);
     const Pool::Done done = [&answered](auto, const auto&) { ++answered; };
-    int taken = 0;
-    // One is with the instance as soon as its thread has taken it, two wait.
-    for (const auto end = std::chrono::steady_clock::now() + 200ms; std::chrono::steady_clock::now() < end;) {
-      if (pool.try_submit(image, done)) ++taken;
-    }
+    std::atomic<int> taken = 0;
+    const std::jthread submitting([&] {
+      for (; taken < 4; ++taken) pool.submit(image, done);
+    });
+    // One is with the instance as soon as its thread has taken it, two wait, and the fourth is kept waiting.
+    std::this_thread::sleep_for(200ms);
     CHECK(taken == 3);
-    std::thread blocked([&] { pool.submit(image, done); });
     gate.open();
-    blocked.join();
   }
   CHECK(answered == 4);
 }
