@@ -172,6 +172,8 @@ def test_other_bad_input(place: Place, tmp_path: Path) -> None:
     one_line_error(native("infer", place.script, photo, place.tensor), 2, str(place.tensor), "goes alone")
     one_line_error(native("preprocess", place.script, photo), 2, "--output: is required")
     one_line_error(native("preprocess", place.script, photo, "--output", tmp_path / "out.txt"), 2, ".npy or .dat")
+    late = native("preprocess", place.script, tmp_path / "none.jpg", "--output", tmp_path / "out.png")
+    one_line_error(late, 2, "out.png", ".npy or .dat")  # before the photos are read
     one_line_error(
         native("preprocess", place.script, photo, "--output", tmp_path / "none" / "out.npy"), 1, "choose another"
     )
@@ -195,6 +197,8 @@ def test_other_bad_input(place: Place, tmp_path: Path) -> None:
         one_line_error(native("preprocess", odd, photo, "--output", output), 1, f"preprocessing.{field} is not")
     twin = python("preprocess", "--artifact", place.script, photo, "--output", tmp_path / "twin.npy")
     assert twin.returncode == 0, "the twins take the same flag"
+    ours = native("preprocess", place.script, photo, "--output", tmp_path / "twin.npy")
+    assert ours.stdout == twin.stdout, "and say the same"
     done = native("preprocess", place.script, photo, photo, "--output", tmp_path / "two.dat")
     assert done.returncode == 0, done.stderr
     shape = tensor_file.read_array(place.tensor).shape[1:]

@@ -1,4 +1,5 @@
 // preprocess: photos to one tensor file, without Python. Twin of `deploybench preprocess`.
+#include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@ namespace deploybench {
 namespace {
 
 void run(const PreprocessOptions& options) {
+  check_tensor_name(options.output);
   check_writable(options.output);
   const Metadata metadata = read_metadata(options.artifact);
   const std::vector<float> values = preprocess(options.photos, metadata, options.artifact);
@@ -22,7 +24,8 @@ void run(const PreprocessOptions& options) {
   write_tensor_file(options.output, values, {count, channels, height, width});
   if (options.json) return print(written_json(metadata.model, options.output, {count, channels, height, width}));
   print(options.output + ": float32 [" + std::to_string(count) + ", " + std::to_string(channels) + ", " +
-        std::to_string(height) + ", " + std::to_string(width) + "]\n");
+        std::to_string(height) + ", " + std::to_string(width) + "], " +
+        std::to_string(std::filesystem::file_size(options.output)) + " bytes\n");
 }
 
 }  // namespace

@@ -114,16 +114,17 @@ void write_npy(const std::string& path, std::span<const float> values, const std
   write_atomically(path, pieces);
 }
 
+void check_tensor_name(const std::string& path) {
+  if (path.ends_with(".npy") || path.ends_with(".dat")) return;
+  throw Error(Code::usage, path, "a tensor file ends in .npy or .dat", "rename it");
+}
+
 void write_tensor_file(const std::string& path, std::span<const float> values, const std::vector<std::int64_t>& shape) {
-  if (path.ends_with(".npy")) {
-    write_npy(path, values, shape);
-  } else if (path.ends_with(".dat")) {
-    const std::array<std::string_view, 1> pieces = {
-        {{reinterpret_cast<const char*>(values.data()), values.size_bytes()}}};
-    write_atomically(path, pieces);
-  } else {
-    throw Error(Code::usage, path, "a tensor file ends in .npy or .dat", "rename it");
-  }
+  check_tensor_name(path);
+  if (path.ends_with(".npy")) return write_npy(path, values, shape);
+  const std::array<std::string_view, 1> pieces = {
+      {{reinterpret_cast<const char*>(values.data()), values.size_bytes()}}};
+  write_atomically(path, pieces);
 }
 
 }  // namespace deploybench

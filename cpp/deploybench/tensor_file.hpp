@@ -23,6 +23,9 @@ TensorFile read_tensor_file(const std::string& path, const std::array<std::int64
 // Writes float32 of the given shape as .npy, atomically. Throws Error(output_unwritable).
 void write_npy(const std::string& path, std::span<const float> values, const std::vector<std::int64_t>& shape);
 
+// Throws Error(usage) for another ending of `path` than .npy or .dat: asked before the work.
+void check_tensor_name(const std::string& path);
+
 // The same by the ending of `path`: .npy, or .dat, the values without a header. Throws Error: usage for another ending.
 void write_tensor_file(const std::string& path, std::span<const float> values, const std::vector<std::int64_t>& shape);
 
