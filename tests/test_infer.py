@@ -21,7 +21,9 @@ from typing import Any
 
 import pytest
 from conftest import PHOTOS, Artifact, native, one_line_error, python
-from deploybench import library_paths, paths
+from deploybench import images, library_paths, paths
+from deploybench.errors import DeploybenchError
+from deploybench.stream import photo_files
 from photos import scene
 from PIL import Image
 
@@ -222,6 +224,26 @@ def test_an_empty_folder(artifact: Artifact, tmp_path: Path) -> None:
         python("infer", "--artifact", artifact("resnet18"), tmp_path),
     ):
         one_line_error(done, 1, f"{tmp_path}: no photo in it")
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    """It is an answer of its own, in the place of its photos. The words of C++ are in cpp/tests/test_stream.cpp."""
+    for name in ("a", "shut"):
+        (tmp_path / name).mkdir()
+    scene(20, 20).save(tmp_path / "a" / "x.png")
+    (tmp_path / "shut").chmod(0)
+    user = os.geteuid()
+    if user == 0:  # to root no folder is shut
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        assert photo_files([tmp_path]) == [tmp_path / "a" / "x.png", tmp_path / "shut"]
+        with pytest.raises(DeploybenchError, match="shut: cannot be opened: Permission denied; ") as refused:
+            images.open_image(tmp_path / "shut")
+        assert refused.value.code == "input_invalid"
+    finally:
+        os.seteuid(user)
 
 
 def test_a_pinned_artifact(artifact: Artifact, tmp_path: Path) -> None:

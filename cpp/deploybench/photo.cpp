@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "deploybench/error.hpp"
@@ -96,6 +98,11 @@ Photo decode_photo(std::span<const std::uint8_t> bytes, const std::string& name)
 
 Photo read_photo(const std::string& path) {
   const FileBlame blame{Code::input_missing, Code::input_invalid, remedy};
+  std::error_code problem;
+  if (std::filesystem::is_directory(path, problem)) {
+    (void)std::filesystem::directory_iterator(path, problem);  // as infer hands one over that it could not read
+    if (problem) throw Error(blame.invalid, path, "cannot be opened: " + problem.message(), blame.remedy);
+  }
   checked_size(path, blame);
   const std::string bytes = read_prefix(path, most_photo_bytes, blame);
   return decode_photo({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, path);

@@ -32,16 +32,23 @@ bool is_photo_name(const fs::path& path) {
   return std::ranges::find(suffixes, suffix) != suffixes.end();
 }
 
+// A folder that cannot be read stands for its photos: who reads it as one says why, and the others go on.
+void add_photos_in(const fs::path& folder, std::vector<std::string>& found) {
+  std::error_code problem;
+  for (fs::directory_iterator at(folder, problem); !problem && at != fs::directory_iterator(); at.increment(problem)) {
+    std::error_code unknown;  // a link to nowhere is left out
+    if (at->is_directory(unknown) && !at->is_symlink(unknown)) {
+      add_photos_in(at->path(), found);
+    } else if (is_photo_name(at->path()) && at->is_regular_file(unknown)) {
+      found.push_back(at->path().string());
+    }
+  }
+  if (problem) found.push_back(folder.string());
+}
+
 std::vector<std::string> photos_in(const std::string& folder) {
   std::vector<std::string> found;
-  std::error_code problem;
-  fs::recursive_directory_iterator at(folder, problem);
-  while (!problem && at != fs::recursive_directory_iterator()) {
-    std::error_code unknown;  // a link to nowhere is left out
-    if (is_photo_name(at->path()) && at->is_regular_file(unknown)) found.push_back(at->path().string());
-    at.increment(problem);
-  }
-  if (problem) throw Error(Code::input_missing, folder, problem.message(), "check its permissions");
+  add_photos_in(folder, found);
   if (found.empty())
     throw Error(Code::input_missing, folder, "no photo in it", "give a folder with .jpg or .png files");
   std::ranges::sort(found);

@@ -16,7 +16,8 @@
 namespace deploybench {
 
 // What is given, in its order; in the place of a folder its .jpg, .jpeg and .png files, those of its folders too,
-// sorted by name. Throws Error(input_missing) for a folder that has none or cannot be read.
+// sorted by name, and the folders in it that cannot be read: who reads them says why. Throws Error(input_missing) for a
+// folder that has neither.
 std::vector<std::string> photo_files(std::span<const std::string> inputs);
 
 // The lines of a file that names photos, `-` for standard input: more of them than a command line holds. Throws

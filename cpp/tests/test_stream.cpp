@@ -1,6 +1,8 @@
 // The stream of photos, with functions in the place of the classifier. The thread sanitizer runs these too.
 #include "deploybench/stream.hpp"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <filesystem>
 #include <mutex>
@@ -9,6 +11,7 @@
 #include <thread>
 
 #include "check.hpp"
+#include "deploybench/photo.hpp"
 #include "scratch_folder.hpp"
 
 namespace {
@@ -143,6 +146,15 @@ TEST(stream, a_folder_gives_its_photos_by_name) {
   const std::vector<std::string> given = {"first.webp", folder.file("in")};
   CHECK(photo_files(given) == std::vector<std::string>({"first.webp", folder.file("in/a.png"), folder.file("in/b.JPG"),
                                                         folder.file("in/deep/c.jpeg")}));
+  std::filesystem::create_directory(folder.file("in/shut"));
+  std::filesystem::permissions(folder.file("in/shut"), std::filesystem::perms::none);
+  std::filesystem::permissions(folder.path(), std::filesystem::perms::all);
+  const uid_t user = geteuid();
+  if (user == 0) (void)seteuid(65534);  // to root no folder is shut
+  const auto with_shut = photo_files(given);
+  CHECK(with_shut.size() == 5 && with_shut.back() == folder.file("in/shut"));
+  CHECK_THROWS(deploybench::read_photo(with_shut.back()), "in/shut: cannot be opened: Permission denied");
+  if (user == 0) (void)seteuid(user);
   std::filesystem::create_directory(folder.file("empty"));
   const std::vector<std::string> empty = {folder.file("empty")};
   CHECK_THROWS(photo_files(empty), "empty: no photo in it");

@@ -9,6 +9,7 @@ loaders; of 16 bits the high byte stays, as Pillow does for 16-bit colour.
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
@@ -143,8 +144,11 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         size = path.stat().st_size
+        if path.is_dir():
+            os.listdir(path)  # `infer` hands one over that it could not read
+            raise _invalid(path, "is a folder")
         if not path.is_file():
-            raise _invalid(path, "is a folder" if path.is_dir() else "is not a plain file")
+            raise _invalid(path, "is not a plain file")
         if size == 0:
             raise _invalid(path, "is empty")
         with warnings.catch_warnings():
@@ -154,6 +158,8 @@ def open_image(path: Path) -> Image.Image:
                 return _to_rgb(path, image)
     except (FileNotFoundError, NotADirectoryError):
         raise DeploybenchError("input_missing", f"{path}: no such file; give the path of a photo") from None
+    except PermissionError as error:
+        raise _invalid(path, f"cannot be opened: {error.strerror}") from error
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise _invalid(path, f"is larger than {limit} pixels, maybe a decompression bomb") from None

@@ -22,13 +22,21 @@ LIST_REMEDY = "give --list a file with the path of a photo a line"
 
 
 def photo_files(inputs: list[Path]) -> list[Path]:
-    """What is given, in its order; in the place of a folder its photos, those of its folders too, sorted by name."""
+    """What is given, in its order; in the place of a folder its photos, those of its folders too, sorted by name, and the
+    folders in it that cannot be read: who reads them says why. Raises input_missing for a folder that has neither."""
     photos: list[Path] = []
     for given in inputs:
         if not given.is_dir():
             photos.append(given)
             continue
-        found = [path for path in given.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()]
+        problems: list[OSError] = []
+        found = [
+            Path(folder, name)
+            for folder, _, names in os.walk(given, onerror=problems.append)
+            for name in names
+            if Path(name).suffix.lower() in PHOTO_SUFFIXES and os.path.isfile(os.path.join(folder, name))
+        ]
+        found += [Path(problem.filename) for problem in problems]
         if not found:
             raise DeploybenchError("input_missing", f"{given}: no photo in it; give a folder with .jpg or .png files")
         photos += sorted(found, key=os.fsencode)
