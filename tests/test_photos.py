@@ -191,6 +191,7 @@ def test_other_bad_input(place: Place, tmp_path: Path) -> None:
         ("interpolation", "nearest"),
         ("std", [0, 1, 1]),
         ("mean", [1, 2]),
+        ("antialias", "yes"),
     ):
         odd = tmp_path / "odd.ts"
         odd.write_bytes(patched(place.script, preprocessing={**dataclasses.asdict(how), field: value}))

@@ -10,6 +10,7 @@ namespace deploybench {
 
 std::vector<std::string> read_labels(const std::string& path, std::int64_t classes) {
   constexpr std::uint64_t most_bytes = 16U << 20U;
+  constexpr std::size_t most_label_bytes = 1024;  // as in an artifact
   const FileBlame blame{Code::labels_invalid, Code::labels_invalid,
                         "give --labels a text file with " + std::to_string(classes) + " lines, one label each"};
   if (checked_size(path, blame) > most_bytes) throw Error(blame.invalid, path, "larger than 16 MiB", blame.remedy);
@@ -19,8 +20,11 @@ std::vector<std::string> read_labels(const std::string& path, std::int64_t class
   std::vector<std::string> labels;
   for (std::string line; std::getline(stream, line);) {
     if (line.ends_with('\r')) line.pop_back();
-    if (line.empty())
-      throw Error(blame.invalid, path, "line " + std::to_string(labels.size() + 1) + " is empty", blame.remedy);
+    if (line.empty() || line.size() > most_label_bytes) {
+      throw Error(blame.invalid, path,
+                  "line " + std::to_string(labels.size() + 1) + (line.empty() ? " is empty" : " is too long"),
+                  blame.remedy);
+    }
     labels.push_back(std::move(line));
   }
   if (labels.size() != static_cast<std::size_t>(classes)) {

@@ -142,6 +142,7 @@ Preprocessing read_preprocessing(const json& object, const std::string& path) {
   if (!fields.at("resize").is_null()) read.resize = fields.count_of(fields.at("resize"), "resize", longest_side);
   read.crop = fields.count_of(fields.at("crop"), "crop", longest_side);
   read.bicubic = fields.choice("interpolation", {"bilinear", "bicubic"}) == "bicubic";
+  if (!fields.at("antialias").is_boolean()) fields.bad("antialias", "true or false");
   read.mean = read_channels(fields, "mean", -1e6);
   read.std = read_channels(fields, "std", 1e-6);
   return read;

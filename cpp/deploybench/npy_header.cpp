@@ -129,12 +129,14 @@ NpyHeader parse_npy_header(std::string_view start_of_file) {
   };
   require(8);
   const int major = static_cast<unsigned char>(start_of_file[6]);
-  if (major < 1 || major > 3) throw std::invalid_argument("its .npy version is not 1, 2 or 3");
+  if (major < 1 || major > 3 || start_of_file[7] != 0) {
+    throw std::invalid_argument("its .npy version is not 1.0, 2.0 or 3.0");
+  }
   const std::size_t length_bytes = major == 1 ? 2 : 4;
   require(8 + length_bytes);
   const std::size_t length = little_endian(start_of_file.substr(8, length_bytes));
   const std::size_t offset = 8 + length_bytes + length;
-  if (offset > npy_header_bytes) throw std::invalid_argument("its .npy header is longer than 64 KiB");
+  if (length > most_npy_header) throw std::invalid_argument("its .npy header is longer than 10000 bytes");
   require(offset);
   NpyHeader header = Literal(start_of_file.substr(8 + length_bytes, length)).read();
   header.data_offset = offset;

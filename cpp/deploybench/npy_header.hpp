@@ -15,9 +15,10 @@ struct NpyHeader {
   std::size_t data_offset = 0;  // bytes before the first value
 };
 
-// Bytes of a file's start that parse_npy_header needs to see, or the whole file when that is smaller. numpy itself
-// writes 128.
-inline constexpr std::size_t npy_header_bytes = 64U << 10U;
+// numpy refuses longer headers too (numpy.lib.format, max_header_size); it writes 118 itself.
+inline constexpr std::size_t most_npy_header = 10'000;
+// Bytes of a file's start that parse_npy_header needs to see, or the whole file when that is smaller.
+inline constexpr std::size_t npy_header_bytes = 12 + most_npy_header;
 
 // Throws std::invalid_argument that says what is wrong, e.g. "not a .npy file".
 NpyHeader parse_npy_header(std::string_view start_of_file);

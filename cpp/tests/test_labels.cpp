@@ -25,6 +25,8 @@ TEST(labels, too_few_too_many_or_empty) {
   CHECK_THROWS(read_labels(folder.write("l.txt", "a\n"), 2), "holds 1 labels");
   CHECK_THROWS(read_labels(folder.write("l.txt", "a\n\nb\n"), 2), "line 2 is empty");
   CHECK_THROWS(read_labels(folder.write("l.txt", "a\nb\n\n"), 2), "line 3 is empty");
+  CHECK_THROWS(read_labels(folder.write("l.txt", "a\n" + std::string(1025, 'b')), 2), "line 2 is too long");
+  CHECK(read_labels(folder.write("l.txt", "a\n" + std::string(1024, 'b')), 2)[1].size() == 1024);
   CHECK_THROWS(read_labels(folder.write("l.txt", ""), 2), "the file is empty");
   CHECK_THROWS(read_labels(folder.write("l.txt", "a\n\xff\xfe\n"), 2), "is not UTF-8 text");
   CHECK_THROWS(read_labels(folder.file("none.txt"), 2), "no such file");

@@ -70,8 +70,12 @@ TEST(npy_header, truncated_anywhere) {
 }
 
 TEST(npy_header, lengths_that_lie) {
-  CHECK_THROWS(parse_npy_header(std::string("\x93NUMPY\2\0\xff\xff\xff\xff", 12)), "longer than 64 KiB");
-  CHECK_THROWS(parse_npy_header(std::string("\x93NUMPY\4\0\x01\0\0\0", 12)), "version is not 1, 2 or 3");
+  CHECK_THROWS(parse_npy_header(std::string("\x93NUMPY\2\0\xff\xff\xff\xff", 12)), "longer than 10000 bytes");
+  CHECK_THROWS(parse_npy_header(std::string("\x93NUMPY\4\0\x01\0\0\0", 12)), "version is not 1.0, 2.0 or 3.0");
+  CHECK_THROWS(parse_npy_header(std::string("\x93NUMPY\1\1\x01\0", 10)), "version is not 1.0, 2.0 or 3.0");
+  const std::string literal = "{'descr': '<f4', 'fortran_order': False, 'shape': (5,)}";
+  CHECK(parse_npy_header(with_literal(literal + std::string(10'000 - literal.size(), ' '))).shape[0] == 5);
+  CHECK_THROWS(parse_npy_header(with_literal(literal + std::string(10'001 - literal.size(), ' '))), "longer than");
 }
 
 }  // namespace
