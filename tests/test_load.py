@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import statistics
 import subprocess
 import time
@@ -113,6 +114,27 @@ def test_instances_give_the_output_of_one(runtime: str, artifact: Artifact, tmp_
     for output in outputs[1:]:
         assert output.shape == outputs[0].shape
         assert abs(output - outputs[0]).max() < 1e-4
+
+
+def short_of_threads(stack: int) -> dict[str, Any]:
+    """For subprocess: so many GiB of addresses for the stack of a thread, of 20 in all; to root its number has no limit."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (stack << 30, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (20 << 30, 20 << 30))
+
+    return {"preexec_fn": limit}
+
+
+def test_where_no_thread_is_left(place: Place, artifact: Artifact) -> None:
+    """A line for each: of instances that are many, and of a package, which a thread of its own loads."""
+    flags = ("--instances", 64, "--threads", 1)
+    done = native("bench", "--artifact", place.script, *flags, **short_of_threads(1))
+    one_line_error(done, 1, "threads: Resource temporarily unavailable; use fewer --instances")
+    package = artifact("squeezenet1_1", "direct")
+    done = native("infer", package, place.photo, "--json", **short_of_threads(30))
+    one_line_error(done, 1, f"{package}: Resource temporarily unavailable; use fewer instances or threads")
+    assert json.loads(done.stdout)["error"]["code"] == "runtime"
 
 
 class Tired(torch.nn.Module):
