@@ -460,12 +460,12 @@ class Net(torch.nn.Module):
         self.head = torch.nn.Linear(3, 4)
 
     def forward(self, images):
-        print("called")
+        print("ready")
         return self.head(images.mean([2, 3]))
 
 
 def net():
-    print("{}")
+    print("answered")
     return Net()
 """
 
@@ -485,4 +485,9 @@ def test_what_a_model_prints_is_not_taken_for_the_worker(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert len(json.loads(line)["predictions"]) == 4
-    assert "called" in done.stderr
+    assert "ready" in done.stderr
+    done = native("infer", tmp_path / "artifacts" / "net.script-fp32-cpu.ts", paths.PHOTO, "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert len(json.loads(line)["predictions"]) == 4
+    assert "ready" in done.stderr

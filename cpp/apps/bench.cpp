@@ -173,6 +173,7 @@ void run(const BenchOptions& options) {
   record.artifact = options.artifact;
   record.instances = options.instances;
   set_allocator(options.knobs.allocator);
+  keep_stdout_for_data();
   record.runtime = set_up_runtime(options.threads, options.interop_threads, options.knobs);
   const auto begin = std::chrono::steady_clock::now();
   Artifact artifact = Artifact::load(options.artifact, {.device = options.device,

@@ -88,6 +88,7 @@ int run(const InferOptions& options) {
   if (!photos_only) file = read_tensor_file(*tensor, metadata.image_shape());
   const std::size_t images = photos_only ? photos.size() : static_cast<std::size_t>(file.images);
   const ClassifierOptions chosen = classifier_options(options, metadata, images);
+  keep_stdout_for_data();
   Classifier classifier(options.artifact, chosen);
   const ClassifierInfo& info = classifier.info();
   for (const std::string& warning : info.warnings) warn(warning);

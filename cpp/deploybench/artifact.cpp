@@ -9,11 +9,13 @@
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/jit/codegen/onednn/interface.h>
+#include <torch/csrc/jit/runtime/print_handler.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
 
 #include <array>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <future>
 #include <mutex>
@@ -326,6 +328,10 @@ void set_up_thread(std::int64_t threads, const Knobs& knobs) {
 }
 
 std::string libtorch_version() { return version_from_config(at::show_config()); }
+
+void keep_stdout_for_data() {
+  torch::jit::setPrintHandler([](const std::string& text) { (void)std::fputs(text.c_str(), stderr); });
+}
 
 RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, const Knobs& knobs) {
   set_up_thread(threads, knobs);

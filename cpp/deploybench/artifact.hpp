@@ -15,6 +15,9 @@
 
 namespace deploybench {
 
+// What a scripted model prints goes to stderr from then on. Twin of own_stdout() in python/deploybench/terminal.py.
+void keep_stdout_for_data();
+
 // Sets LibTorch up for this thread, and for those that begin later, before anything else of it is used; returns what is
 // in effect. Threads >= 1. The knobs `allocator` and `bind` are the process's own: see host.hpp.
 RuntimeInfo set_up_runtime(std::int64_t threads, std::int64_t interop_threads, const Knobs& knobs);
