@@ -132,7 +132,7 @@ Store into_seconds(double& target, bool zero_allowed) {
 Store into_number(double& target, std::int64_t most, const std::string& unit) {
   return [&target, most, unit](std::string_view text) -> std::optional<std::string> {
     const auto number = number_from<double>(text);
-    if (!number || !(*number > 0 && *number <= static_cast<double>(most))) {
+    if (!number || !std::isfinite(*number) || *number <= 0 || *number > static_cast<double>(most)) {
       return "a number of " + unit + " above 0, " + std::to_string(most) + " at most";
     }
     target = *number;
