@@ -23,6 +23,7 @@ NOT_RUN = {
     r"nox -s lock|VARIANT=|\bdownload\b": "needs the network",
     r"DEVICE=cuda|--device cuda": "needs a GPU",
     r"nox -s panel": "takes a quarter of an hour",
+    r"^deploybench advise": "takes two minutes; test_advise.py does it in ten seconds",
     r"--tar\b": "packs for half a minute",
     r"fuzz|soak|-S cpp/examples|cmake --(install|build)|dist/hello": "test_fuzz.py, test_soak.py and test_library.py do it",
     r"--target throughput|--latency-bound": "test_load.py and test_bench.py do it, with less",
