@@ -13,8 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -226,24 +227,31 @@ def test_an_empty_folder(artifact: Artifact, tmp_path: Path) -> None:
         one_line_error(done, 1, f"{tmp_path}: no photo in it")
 
 
-def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that other users reach; pytest's own lies in one that they do not."""
+    with tempfile.TemporaryDirectory(prefix="deploybench-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_folder_that_cannot_be_read(open_to_all: Path) -> None:
     """It is an answer of its own, in the place of its photos. The words of C++ are in cpp/tests/test_stream.cpp."""
     for name in ("a", "shut"):
-        (tmp_path / name).mkdir()
-    scene(20, 20).save(tmp_path / "a" / "x.png")
-    (tmp_path / "shut").chmod(0)
+        (open_to_all / name).mkdir()
+    scene(20, 20).save(open_to_all / "a" / "x.png")
+    (open_to_all / "shut").chmod(0)
     user = os.geteuid()
     if user == 0:  # to root no folder is shut
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
         os.seteuid(65534)
     try:
-        assert photo_files([tmp_path]) == [tmp_path / "a" / "x.png", tmp_path / "shut"]
+        assert photo_files([open_to_all]) == [open_to_all / "a" / "x.png", open_to_all / "shut"]
         with pytest.raises(DeploybenchError, match="shut: cannot be opened: Permission denied; ") as refused:
-            images.open_image(tmp_path / "shut")
+            images.open_image(open_to_all / "shut")
         assert refused.value.code == "input_invalid"
     finally:
         os.seteuid(user)
+        (open_to_all / "shut").chmod(0o700)
 
 
 def test_a_pinned_artifact(artifact: Artifact, tmp_path: Path) -> None:

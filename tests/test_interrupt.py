@@ -280,7 +280,7 @@ def test_bench_keeps_what_it_measured(whom: str, artifacts: Path, artifact: Arti
     assert not results["complete"]
     done = python("report", file)
     assert done.returncode == 0, done.stderr
-    assert "not complete: deploybench bench --resume" in done.stdout
+    assert "not complete; deploybench bench --resume" in done.stdout
 
 
 def test_bench_while_it_generates(folder: Path) -> None:
