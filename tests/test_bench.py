@@ -295,6 +295,7 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
     kept = results_in(tmp_path)
     assert [(run["runner"], run["round"]) for run in kept["runs"]] == [("python/eager", 0), ("python/script", 0)]
     assert not kept["complete"]
+    assert "stolen_fraction" in kept, "what else the machine did is known, too"
     done = python("bench", "--resume", "--results", tmp_path)
     assert done.returncode == 0, done.stderr
     whole = results_in(tmp_path)
@@ -342,6 +343,7 @@ def test_old_programs_are_not_gone_on_with(finished: tuple[Path, str], tmp_path:
     results_file.save(own, {**results, "complete": False})
     results["config"]["runners"].append("cpp/script#old")
     results_file.save(others, {**results, "complete": False})
+    (tmp_path / "3.json").write_text("{}")  # damaged, which is nothing to go on with either
     done = python("bench", "--resume", others)
     one_line_error(done, 2, str(others), "holds old programs", "compare OLD NEW --remeasure")
     done = python("bench", "--resume", "--results", tmp_path)

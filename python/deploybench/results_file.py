@@ -136,4 +136,10 @@ def latest(
     if not files:
         raise DeploybenchError("input_missing", f"{shown(folder)}: holds no results; make some with: {make}")
     files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    return next((file for file in files if suits and suits(load(file))), files[0])
+    return next((file for file in files if suits and _fits(file, suits)), files[0])
+
+
+def _fits(file: Path, suits: Callable[[dict[str, Any]], bool]) -> bool:
+    with contextlib.suppress(DeploybenchError):  # one that cannot be read is not looked for
+        return suits(load(file))
+    return False

@@ -164,11 +164,11 @@ def begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | None = None) -> None:
     """Measures all that is missing in `results`, saves it as it comes, and shows each model's table when it is there."""
     config = results["config"]
-    before, measured = machine.ticks(), False
+    before, last = machine.ticks(), results["runs"][-1:]
     try:
         for model in models.select(config["models"]):
             for size in config["batch_sizes"]:
-                measured |= _bench_model(model, size, path, results)
+                _bench_model(model, size, path, results)
                 if show:
                     show("\n" + tables.model_table(summary.of_batch(results, size), model.name))
                 if config.get("count_instructions"):
@@ -176,7 +176,9 @@ def measure(path: Path, results: dict[str, Any], show: Callable[[str], None] | N
                     if show:
                         show(tables.counted_line(summary.of_batch(results, size), model.name))
     finally:
-        if measured:  # of a run that was gone on with, the worse part
+        if (
+            results["runs"][-1:] != last
+        ):  # something was measured; of a run that was gone on with, the worse part counts
             for name, share in zip(SHARES, machine.shares(before, machine.ticks()), strict=True):
                 results[name] = max(share, results.get(name) or 0.0)
         results_file.save(path, results)
@@ -232,9 +234,9 @@ def _to_go_on_with(results: dict[str, Any]) -> bool:
     return not results_file.has_old_programs(results) and (not results["complete"] or failed)
 
 
-def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -> bool:
+def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -> None:
     """All rounds of one model at one batch size; each is saved as soon as it is there. A round is whole or it is measured
-    again. Whether there was anything to measure."""
+    again."""
     config, runs = {**results["config"], "batch_size": size}, results["runs"]
     case_of = (model.name, size)
     whole = {
@@ -248,7 +250,7 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
     ]
     todo = [number for number in range(config["rounds"]) if number not in whole]
     if not todo:
-        return False
+        return
     from tqdm import tqdm
 
     with tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
@@ -261,4 +263,3 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
             for lines in rounds.run_rounds(case, config, bar, scratch):
                 runs += lines
                 results_file.save(path, results)
-    return True
