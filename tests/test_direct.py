@@ -199,7 +199,22 @@ def vectors() -> Net:
     return Net(run, a=conv(3, 12, 3), norm=norm, b=conv(6, 10, 1), unbiased=unbiased, last=nn.Linear(16, 5))
 
 
-NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, from_the_end, vectors]
+def linears() -> Net:
+    """As the heads of VGG and MobileNet V3: linear layers one after the other, over a flattened image and over vectors, with an
+    activation, numbers of their own, a norm and a sum between them."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.hardswish(n.wide(torch.flatten(F.max_pool2d(n.a(x), 9), 1)))
+        b = n.norm(n.square(a * n.scale.weight[0] + n.scale.bias))
+        return answer(n.last, F.dropout(a + b, training=False))
+
+    norm = nn.LayerNorm(14)
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    return Net(run, a=conv(3, 6, 3), wide=nn.Linear(24, 14), scale=nn.Linear(14, 14), square=nn.Linear(14, 14), norm=norm,
+               last=nn.Linear(14, 5))  # fmt: skip
+
+
+NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, from_the_end, vectors, linears]
 
 
 class Metadata:
@@ -298,6 +313,10 @@ def test_an_input_of_another_size_is_refused(tmp_path: Path) -> None:
      "a split not of channels"),
     (Net(lambda n, x: n.last(torch.cat([F.max_pool2d(n.a(x), 8).flatten(1), n.pooled(x)], 1)), a=nn.Conv2d(3, 4, 3),
          pooled=pooled(), last=nn.Linear(19, 5)), "a concatenation not of channels"),
+    (Net(lambda n, x: n.head(n.a(x) * n.pooled(n.a(x))), a=nn.Conv2d(3, 19, 3), pooled=pooled(), head=head(19)),
+     "mul.Tensor of such shapes"),
+    (Net(lambda n, x: n.head((n.pooled(n.a(x)) + n.one.weight).permute(0, 3, 1, 2)), a=nn.Conv2d(3, 4, 3), one=nn.Conv2d(1, 1, 1),
+         pooled=pooled(), head=head(4)), "widens"),
     (Net(lambda n, x: F.max_pool2d(n.a(x), 8).flatten(1), a=nn.Conv2d(3, 4, 3)), "an answer that is a flattened image"),
     (Net(lambda n, x: n.head(torch.erfinv(n.a(x).tanh())), a=nn.Conv2d(3, 4, 3), head=head(4)), "aten.tanh.default"),
     (Net(lambda n, x: n.head(n.a(x).roll(1, 2)), a=nn.Conv2d(3, 4, 3), head=head(4)), "direct route"),

@@ -50,7 +50,7 @@ def _linear(reader: Reader, node: fx.Node) -> None:
     if seen.look != "flat":
         raise unknown("a linear layer over an axis of the image")
     kernel = weight.reshape(len(weight), src.channels, src.height, src.width)  # of a flat image: a window of its size
-    reader.emit(node, Operation("convolution", src, Value(len(weight)), kernel, bias))
+    reader.emit(node, Operation("convolution", src, Value(len(weight)), kernel, bias), "flat")
 
 
 def _activation(name: str) -> Handler:
@@ -86,10 +86,9 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
         if (first.value.height, first.value.width) == (1, 1):  # the one that is spread over the other comes second
             first, second = second, first
         whole, spread = first.value, second.value
-        if whole.channels != spread.channels or (spread.height, spread.width) not in (
-            (1, 1),
-            (whole.height, whole.width),
-        ):
+        sizes = (1, 1), (whole.height, whole.width)
+        alike = first.look == second.look and whole.channels == spread.channels
+        if not alike or (spread.height, spread.width) not in sizes:
             raise unknown(f"{node.target} of such shapes")
         out = Value(whole.channels, whole.height, whole.width)
         reader.emit(node, Operation("elementwise", whole, out, join=join, other=spread), first.look)
@@ -99,9 +98,9 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
     number = reader.constants[constant] if isinstance(constant, fx.Node) else torch.tensor([float(constant)])  # type: ignore[arg-type]
     channels = seen.value.channels
     axis = -1 if seen.look == "nhwc" else 1
-    ranked = (
-        number.reshape((1,) * (4 - number.dim()) + number.shape) if number.dim() < 4 and seen.look != "flat" else number
-    )
+    if values[0].meta["val"].shape != node.meta["val"].shape:
+        raise unknown(f"{node.target} of a constant that widens the activation")
+    ranked = number.reshape((1,) * (node.meta["val"].ndim - number.dim()) + number.shape)
     if number.numel() != 1 and (number.numel() != channels or ranked.shape[axis] != channels):
         raise unknown(f"{node.target} of a constant that varies over the image")
     flat = number.reshape(-1).expand(channels).clone()
