@@ -14,7 +14,7 @@ from bad_input import (
     tree,
 )
 from conftest import one_line_error
-from deploybench import paths
+from deploybench import options, paths
 from deploybench.verbs import bench
 
 
@@ -148,12 +148,20 @@ def test_flags_that_report_would_not_heed(
     refused(here, (tmp_path,), 2, words, "report", tmp_path / name, *flags)
 
 
-RESUMED: list[tuple[tuple[str, ...], str]] = [
-    (("--rounds", "12"), "with 6"),
-    (("--batch-size", "4"), "with 1"),
-    (("--turn", "7"), "with 5"),
-    (("--rate", "3"), "without"),
-    (("--strict",), "without"),
+RESUMED: list[tuple[tuple[str, ...], str, str]] = [
+    (("--rounds", "12"), "--rounds", "with 6"),
+    (("--batch-size", "4"), "--batch-size", "with 1"),
+    (("--turn", "7"), "--turn", "with 5"),
+    (("--rate", "3"), "--rate", "without"),
+    (("--strict",), "--strict", "without"),
+    (("--self-check",), "--self-check", "without"),
+    (("--models", "alexnet,vgg11"), "--models", "with resnet50"),
+    (("--routes", "fused"), "the choice of runners", "with python/eager, python/script"),
+    (("--runners", "cpp/aoti"), "the choice of runners", "with python/eager, python/script"),
+    (("--weights", "random"), "how files are made", "with --weights auto"),
+    (("--crop", "200"), "how files are made", "with --weights auto"),
+    (("--input", "data/images/coffee.png"), "--input", "with data/images/chelsea.jpg"),
+    (("--instances", "7"), "--instances", "with 1"),
 ]
 
 
@@ -163,11 +171,25 @@ def test_settings_that_resume_would_not_heed(here: Run, monkeypatch: pytest.Monk
     begun = here("bench", "--runtimes", "python", "--results", tmp_path, "--threads", "1")
     assert begun.returncode == 0, begun.stderr
     (file,) = tmp_path.glob("*.json")
-    for flags, how in RESUMED:
-        words = (f"{flags[0]}: {file} was begun {how};", "without --resume")
+    for flags, what, how in RESUMED:
+        words = (f"{what}: {file} was begun {how};", "without --resume")
         refused(here, (tmp_path,), 2, words, "bench", "--resume", file, *flags)
-    same = ("--rounds", "6", "--threads", "1", "--batch-size", "1", "--models", "resnet50")
-    assert here("bench", "--resume", file, *same).returncode == 0
+    same = ("--rounds", "6", "--threads", "1", "--batch-size", "1", "--models", "resnet50", "--runtimes", "python")
+    assert here("bench", "--resume", file, *same, "--target", "latency").returncode == 0
+
+
+def test_resume_with_instances_that_were_counted(here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file says how many `--target throughput` and `--instances auto` came to, on this machine."""
+    monkeypatch.setattr(bench, "measure", lambda *_: None)
+    monkeypatch.setattr(options, "usable_cpus", lambda: 4)
+    here("bench", "--runtimes", "python", "--results", tmp_path, "--target", "throughput")
+    (file,) = tmp_path.glob("*.json")
+    assert json.loads(file.read_text())["config"]["instances"] == 4
+    for flags in (("--target", "throughput"), ("--instances", "auto", "--threads", "1"), ("--threads", "1")):
+        done = here("bench", "--resume", file, *flags)
+        assert done.returncode == 0, done.stderr
+    words = ("--instances: ", "was begun with 4")
+    refused(here, (tmp_path,), 2, words, "bench", "--resume", file, "--instances", "auto", "--threads", "2")
 
 
 def test_bench_where_no_results_can_be(here: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,42 @@ CONFIGURED = {  # what a results file must say to be gone on with
 }
 
 
-def configure(args: argparse.Namespace) -> dict[str, Any]:
-    """Results that have no runs yet, the whole configuration inside."""
+def asked(args: argparse.Namespace) -> dict[str, Any]:
+    """The part of a config that `bench` and `evaluate` share: what is run, of which files. Nothing is looked for yet."""
     device = options.resolve_device(args.device) if args.device != "cpu" else "cpu"
     runners = (
         named_runners(args.runners, device)
         if args.runners
         else choose_runners(args.runtimes, args.routes, device, args.precisions)
     )
-    if args.cuda_graph == "on" and device == "cpu":
-        raise DeploybenchError("usage", "--cuda-graph on: there are none on the CPU; --device cuda")
-    if any(runner.startswith("cpp/") for runner in runners):
+    return {
+        "models": [model.factory if model.own else model.name for model in models.select(args.models)],
+        "runners": runners,
+        "device": device,
+        "generate": generate_flags(args),
+        "artifacts": shown(args.artifacts),  # relative where it can be: results files travel
+    }
+
+
+def check_asked(args: argparse.Namespace, config: dict[str, Any]) -> None:
+    """Refuses programs that are not built and weights that fit none, before anything is made."""
+    if any(runner.startswith("cpp/") for runner in config["runners"]):
         need_cpp(args.runners)
-    cases.check_input(args.input)
-    chosen = models.select(args.models)
     if args.weights not in options.WEIGHTS:
-        if len(chosen) > 1:
+        if len(config["models"]) > 1:
             raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
-        weights.resolve(args.weights, chosen[0])
-    args.instances, args.threads = _crew(args)
+        weights.resolve(args.weights, models.select(config["models"])[0])
+
+
+def configure(args: argparse.Namespace) -> dict[str, Any]:
+    """Results of `bench` that have no runs yet, the whole configuration inside."""
+    config = asked(args)
+    runners = config["runners"]
+    if args.cuda_graph == "on" and config["device"] == "cpu":
+        raise DeploybenchError("usage", "--cuda-graph on: there are none on the CPU; --device cuda")
+    check_asked(args, config)
+    cases.check_input(args.input)
+    args.instances, args.threads = crew(args)
     options.check_together(args)
     if args.count_instructions:
         instructions.choose()
@@ -63,19 +81,15 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
     names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
     usual = SELF_CHECK_ROUNDS if args.self_check else max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names)))
     count = args.rounds or (LEAST_ROUNDS if loaded else usual)
-    config = {
-        "models": [model.factory if model.own else model.name for model in chosen],
+    config |= {
         # a pair of equal runners side by side: the less time between their turns, the less else differs
         "runners": names,
-        "device": device,
-        "generate": generate_flags(args),
         "rounds": count,
         "runs": args.runs or calls_of_each(len(names), count, args.turn),
         **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS, *LOAD_FLAGS)},
         "batch_size": args.batch_size[0],
         "batch_sizes": args.batch_size,
-        "input": shown(args.input),  # relative where it can be: results files travel
-        "artifacts": shown(args.artifacts),
+        "input": shown(args.input),
         "count_instructions": args.count_instructions,
     }
     return {
@@ -87,8 +101,8 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _crew(args: argparse.Namespace) -> tuple[int, int]:
-    """Instances, and threads of each."""
+def crew(args: argparse.Namespace) -> tuple[int, int]:
+    """Instances, and threads of each, of what the flags leave open."""
     cpus = options.usable_cpus()
     if args.instances is None and args.target == "throughput":
         args.instances, args.threads = 0, args.threads or 1
@@ -111,16 +125,42 @@ def check_environment(path: Path, results: dict[str, Any], verb: str) -> None:
         )
 
 
-def refuse_changed(args: argparse.Namespace, usual: argparse.Namespace, path: Path, config: dict[str, Any]) -> None:
-    """Refuses settings that are not the `usual` ones and say another thing than the config of a file that is gone on with."""
-    begun = config | {"batch_size": config["batch_sizes"]}
-    for name in ("rounds", "runs", "strict", "count_instructions", *WORKER_FLAGS, *LOAD_FLAGS):
-        given, was = getattr(args, name), begun.get(name)
-        if given not in (getattr(usual, name), was):
-            flag = f"--{name.replace('_', '-')}"
-            how = f"with {','.join(map(str, was)) if isinstance(was, list) else was}" if was else "without"
+SETTINGS = (
+    "rounds",
+    "runs",
+    "strict",
+    "count_instructions",
+    "self_check",
+    "input",
+    *WORKER_FLAGS,
+    *LOAD_FLAGS,
+)  # bench's
+DECIDED = {"runners": "the choice of runners", "generate": "how files are made"}  # by several flags
+
+
+def refuse_changed(
+    verb: str,
+    args: argparse.Namespace,
+    usual: argparse.Namespace,
+    names: tuple[str, ...],
+    path: Path,
+    results: dict[str, Any],
+) -> None:
+    """Refuses settings that are not the `usual` ones and say another thing than a results file that is gone on with. `names`:
+    what the verb has beside what is `asked`."""
+    begun = results["config"]
+    plain = [runner.removesuffix("#2") for runner in begun["runners"]]
+    begun = begun | {"self_check": plain != begun["runners"], "runners": list(dict.fromkeys(plain))}
+    begun["batch_size"] = begun.get("batch_sizes", begun["batch_size"])
+    given, default = ({**asked(one), **{name: getattr(one, name) for name in names}} for one in (args, usual))
+    for name, value in given.items():
+        said, was = shown(value) if isinstance(value, Path) else value, begun.get(name)
+        if value != default[name] and said != was:
+            flag = DECIDED.get(name, f"--{name.replace('_', '-')}")
+            text = (" " if name == "generate" else ", ").join(map(str, was)) if isinstance(was, list) else str(was)
+            how = f"with {textwrap.shorten(text, 200, placeholder=' ...')}" if was else "without"
             raise DeploybenchError(
-                "usage", f"{flag}: {shown(path)} was begun {how}; leave it out, or run bench without --resume"
+                "usage", f"{flag}: {shown(path)} was begun {how}; leave it out, or run {verb} without --resume"
             )
 
 

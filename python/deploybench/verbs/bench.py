@@ -221,7 +221,9 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         )
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    configuration.refuse_changed(args, parser.parse_args([]), path, results["config"])
+    if args.target == "throughput" or args.instances == 0:
+        args.instances, args.threads = configuration.crew(args)
+    configuration.refuse_changed("bench", args, parser.parse_args([]), configuration.SETTINGS, path, results)
     results["runs"] = [run for run in results["runs"] if "error" not in run or summary.unsupported([run])]
     results["complete"] = False
     terminal.notice(f"going on with {shown(path)}: {len(results['runs'])} runs are there")

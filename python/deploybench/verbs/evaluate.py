@@ -115,26 +115,12 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
     """A new results file, its whole configuration inside."""
     if args.data is None:
         raise DeploybenchError("usage", "--data: give the FOLDER of labelled photos; see deploybench evaluate --help")
-    device = options.resolve_device(args.device) if args.device != "cpu" else "cpu"
-    runners = (
-        configuration.named_runners(args.runners, device)
-        if args.runners
-        else configuration.choose_runners(args.runtimes, args.routes, device, args.precisions)
-    )
-    if any(runner.startswith("cpp/") for runner in runners):
-        configuration.need_cpp(args.runners)
-    chosen = models.select(args.models)
-    if args.weights not in options.WEIGHTS and len(chosen) > 1:
-        raise DeploybenchError("usage", "--weights FILE: fits one model; name one with --models")
+    config = configuration.asked(args)
+    configuration.check_asked(args, config)
     photos = dataset.read(args.data)
-    config = {
-        "models": [model.factory if model.own else model.name for model in chosen],
-        "runners": runners,
-        "device": device,
-        "data": shown(args.data),  # relative where it can be: results files travel
+    config |= {
+        "data": shown(args.data),
         "classes": shown(args.classes) if args.classes else None,
-        "generate": configuration.generate_flags(args),
-        "artifacts": shown(args.artifacts),
         **{name: getattr(args, name) for name in ("limit", *respondent.FLAGS)},
     }
     full = set(map(photos.folder_of, photos.photos))
@@ -163,6 +149,10 @@ def _resume(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Dat
     path = given or results_file.latest(args.results, results_file.EVALUATION, "deploybench evaluate --data FOLDER")
     results = evaluation.load(path)
     configuration.check_environment(path, results, "evaluate")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    settings = ("data", "classes", "limit", *respondent.FLAGS)
+    configuration.refuse_changed("evaluate", args, parser.parse_args([]), settings, path, results)
     config = results["config"]
     photos = dataset.read(Path(config["data"]))
     photos = dataset.sample(photos, config["limit"] or len(photos.photos))
