@@ -44,7 +44,7 @@ def in_all_runs(**fields: Any) -> Callable[[Results], None]:
 
 # What is done to NEW, the exit code, the words of the error.
 FILES: list[tuple[str, Callable[[Results], Any], int, tuple[str, ...]]] = [
-    ("another schema", set_at("schema", to=1), 1, ("schema 1", "run bench again")),
+    ("another schema", set_at("schema", to=1), 1, ("schema 1", "make one with: make bench")),
     ("another CPU", set_at("environment", "cpu", to="Z80"), 2, ("is Z80", "--allow-unlike")),
     ("another torch", set_at("environment", "torch", to="1.0"), 2, ("torch was", "is 1.0", "--allow-unlike")),
     ("other threads", set_at("config", "threads", to=8), 2, ("threads was 1, is 8", "--allow-unlike")),

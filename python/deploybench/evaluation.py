@@ -5,37 +5,18 @@ data/evaluation.schema.json is the word on it, docs/record.md explains it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploybench import soundness
-from deploybench.errors import DeploybenchError
-from deploybench.paths import shown
+from deploybench import results_file, soundness
 
 KIND, SCHEMA = "evaluation", 1
 
 
 def load(path: Path) -> dict[str, Any]:
     """The evaluation in `path`. Raises input_missing or input_invalid."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DeploybenchError(
-            "input_missing", f"{shown(path)}: no such evaluation; make one with: deploybench evaluate --data FOLDER"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _invalid(path, str(error)[:100]) from error
-    for why in _flaws(results):
-        raise _invalid(path, why)
-    return dict(results)
-
-
-def _invalid(path: Path, why: str) -> DeploybenchError:
-    return DeploybenchError(
-        "input_invalid", f"{shown(path)}: not an evaluation ({why}); make one with: deploybench evaluate --data FOLDER"
-    )
+    return results_file.read(path, "evaluation", "deploybench evaluate --data FOLDER", lambda it: next(_flaws(it), ""))
 
 
 def _whole(value: object) -> bool:

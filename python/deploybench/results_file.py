@@ -56,21 +56,25 @@ def save(path: Path, results: dict[str, Any]) -> None:
             partial.unlink()
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The results in `path`. Raises input_missing or input_invalid."""
+def read(path: Path, kind: str, make: str, flaw: Callable[[object], str]) -> dict[str, Any]:
+    """The JSON in `path`, in which `flaw` finds nothing wrong. `kind`: what it should be; `make`: the command that writes one.
+    Raises input_missing or input_invalid."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
+        why = flaw(results)
     except FileNotFoundError:
-        raise DeploybenchError(
-            "input_missing", f"{shown(path)}: no such results file; make one with: make bench"
-        ) from None
+        raise DeploybenchError("input_missing", f"{shown(path)}: no such {kind}; make one with: {make}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DeploybenchError(
-            "input_invalid", f"{shown(path)}: not a results file ({error}); run bench again"
-        ) from error
-    if why := soundness.flaw(results):
-        raise DeploybenchError("input_invalid", f"{shown(path)}: not a results file ({why}); run bench again")
+        why = str(error)[:100]
+    if why:
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise DeploybenchError("input_invalid", f"{shown(path)}: not {article} {kind} ({why}); make one with: {make}")
     return dict(results)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The results of `bench` in `path`. Raises input_missing or input_invalid."""
+    return read(path, "results file", "make bench", soundness.flaw)
 
 
 def load_lines(path: Path) -> dict[str, Any]:
