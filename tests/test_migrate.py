@@ -75,6 +75,16 @@ def test_an_interval_is_called_one() -> None:
     assert "times faster (95 % interval)" in migrate.PAGE.read_text(encoding="utf-8")
 
 
+def test_unlike_machines_are_told_apart() -> None:
+    """A mean over both would depend on which models were measured where."""
+    (row, *_) = migrate.read().values()
+    found = (("a", "avx2 fma", "3.0"), ("b", "avx2 avx512f", "8.0"), ("c", "avx2 avx512f", "2.0"))
+    page = migrate.page({name: row | {"needs": needs, "times_faster": times} for name, needs, times in found})
+    assert "With AVX-512 a call is 4.00 times as fast (geometric mean of 2)" in page
+    assert "With AVX2 a call is 3.00 times as fast (geometric mean of 1)" in page
+    assert [line.split("|")[5].strip() for line in page.splitlines()[-3:]] == ["AVX2", "AVX-512", "AVX-512"]
+
+
 def test_the_page_is_of_its_table() -> None:
     """docs/migration.md is never written by hand."""
     rows = migrate.read()

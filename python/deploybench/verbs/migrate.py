@@ -37,6 +37,7 @@ FIGURES = {  # per side; unit and factor in a table
     "artifact_bytes": ("file", "MB", 1e-6),
     "peak_rss_bytes": ("memory at most", "MB", 1e-6),
 }
+VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}  # a CPU's flag and its name
 Row = dict[str, Any]
 PROSE = """\
 # From TorchScript to AOTInductor
@@ -51,6 +52,8 @@ ways side by side; where two numbers stand, the first is TorchScript's (`script`
 What else changes: a package holds machine code. It runs with the LibTorch version that it was made with, on CPUs that have
 the instructions of the one it was made on (`--portable`: AVX2 is enough), and takes one batch size (`--dynamic-batch MIN:MAX`:
 a range). It is unpacked into the temporary folder when it is loaded, and to make it takes a C++ compiler.
+
+Rows may be of unlike machines, so compare within one; it says which vectors are the widest of its CPU, which both ways use.
 
 {table}
 """
@@ -194,11 +197,15 @@ def _number(value: float | None, name: str) -> str:
     return "" if value is None else f"{digits(value * factor, 3)} {unit}"
 
 
+def _vectors(needs: list[str]) -> str:
+    """The widest ones among the CPU flags that a package was compiled for."""
+    return next((name for flag, name in VECTORS.items() if flag in needs), "")
+
+
 def _cpus(needs: list[str]) -> str:
-    """The widest vectors among the flags, which is what keeps a package from running elsewhere."""
-    for flag, words in (("amx_tile", "CPUs with AMX"), ("avx512f", "CPUs with AVX-512"), ("avx2", "CPUs with AVX2")):
-        if flag in needs:
-            return f"{words}; AVX2 if --portable" if flag != "avx2" else words
+    """Where a package runs: the widest vectors are what keeps it from running elsewhere."""
+    if name := _vectors(needs):
+        return f"CPUs with {name}" + ("; AVX2 if --portable" if name != "AVX2" else "")
     return "" if not needs else f"CPUs with {', '.join(needs[:3])}"
 
 
@@ -238,20 +245,21 @@ def page(rows: dict[str, Row]) -> str:
             for figure in FIGURES
         ]
         ratio = f"{row['times_faster']:.2f} ({row['low']:.2f}-{row['high']:.2f})" if row["times_faster"] else "-"
-        lines.append([name, row["script"], row["aoti"], ratio, *sides])
+        lines.append([name, row["script"], row["aoti"], ratio, _vectors(rows[name]["needs"].split()) or "-", *sides])
     headers = [
         "model",
         "TorchScript",
         "AOTInductor",
         "times faster (95 % interval)",
+        "vectors",
         *(words for words, _, _ in FIGURES.values()),
     ]
     table = tabulate.tabulate(lines, headers, "github", disable_numparse=True)
-    faster = [float(row["times_faster"]) for row in rows.values() if row["times_faster"]]
     moved = sum(row["aoti"] == "yes" for row in rows.values())
-    said = (
-        f"{moved} of {len(rows)} models go over. A call is {panel.geometric_mean(faster):.2f} times as fast (geometric mean)."
-        if faster
-        else ""
-    )
+    said = f"{moved} of {len(rows)} models go over."
+    for name in VECTORS.values():
+        measured = [row for row in rows.values() if row["times_faster"] and _vectors(row["needs"].split()) == name]
+        if measured:
+            mean = panel.geometric_mean([float(row["times_faster"]) for row in measured])
+            said += f" With {name} a call is {mean:.2f} times as fast (geometric mean of {len(measured)})."
     return PROSE.format(said=said, table=table)
