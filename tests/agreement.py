@@ -48,13 +48,15 @@ def agrees(
     return line
 
 
-@pytest.fixture
-def eager_of(artifact: Artifact, tensor: TensorOf, tmp_path: Path) -> Callable[[str], numpy.ndarray]:
-    """eager_of(model): its answer to the photos, by the Python worker."""
+@pytest.fixture(scope="session")
+def eager_of(artifacts: Path, artifact: Artifact, tensor: TensorOf) -> Callable[[str], numpy.ndarray]:
+    """eager_of(model): its answer to the photos, by the Python worker, asked once a run."""
 
     def run(model: str) -> numpy.ndarray:
-        output = tmp_path / "eager.npy"
-        measured("python", "--artifact", artifact(model, "eager"), "--input", tensor(model), "--output", output, *FEW)
+        output = artifacts / f"{model}.eager.npy"
+        if not output.exists():
+            flags = ("--artifact", artifact(model, "eager"), "--input", tensor(model), "--output", output)
+            measured("python", *flags, *FEW)
         return tensor_file.read_array(output)
 
     return run
