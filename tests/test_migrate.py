@@ -35,6 +35,25 @@ def test_a_torchscript_file_goes_over_with_its_weights(place: Place, tmp_path: P
     torch.testing.assert_close(made(image), torch.jit.load(str(place.script))(image))
 
 
+def test_the_file_of_weights_is_never_written_over(place: Place, tmp_path: Path) -> None:
+    """It lies where TorchScript's artifact goes, as one's own does. It is measured as it is; where another one is wanted there,
+    that is refused."""
+    file = tmp_path / "art" / place.script.name
+    file.parent.mkdir()
+    file.write_bytes(place.script.read_bytes())
+    more = {"env": {"PYTHONPATH": f"{paths.ROOT / 'python'}:{place.folder}", "CXX": "false"}}
+    places = ("--artifacts", file.parent, "--results", tmp_path / "results")
+    row = json.loads(python("migrate", file, *places, "--threads", "1", "--json", **more).stdout)
+    assert (row["script"], row["script_artifact_bytes"]) == ("yes", file.stat().st_size)
+    assert file.read_bytes() == place.script.read_bytes()
+    (tmp_path / "link").symlink_to(file)
+    make = ("generate", "--model", "sound_module:net", "--artifacts", file.parent, "--weights", tmp_path / "link")
+    assert "up to date" in python(*make, *place.make, **more).stdout
+    for flags in ((*place.make, "--force"), (*place.make, "--mean", "0.1,0.1,0.1"), ()):
+        one_line_error(python(*make, *flags, **more), 1, str(file), "would be written over", "--artifacts")
+    assert file.read_bytes() == place.script.read_bytes()
+
+
 def test_the_weights_of_a_module_that_was_finished(tmp_path: Path) -> None:
     """GoogLeNet is wrapped, to give one tensor, before it is scripted: its file's names are those of the wrapping."""
     model = models.find("googlenet")

@@ -81,6 +81,8 @@ def make(job: Job) -> Outcome:
 
     start = time.perf_counter()
     _check_runnable(job)
+    if kept := _kept(job):
+        return kept
     existing = _existing(job)
     source = None
     if existing is None or existing.weights["origin"] == "random" != job.weights or job.weights == "pretrained":
@@ -108,6 +110,29 @@ def _check_runnable(job: Job) -> None:
         "unsupported",
         f"{job.model.name}: {job.kind} files run at {able}, not at {job.precision} on {job.device}; use --routes script",
     )
+
+
+def _kept(job: Job) -> Outcome | None:
+    """The file as it is, where the weights are to come out of the very file that would be written: it is the user's own, as
+    `migrate FILE.ts` is given it. Raises usage where another file is wanted than what it is."""
+    if job.weights in options.WEIGHTS:
+        return None
+    file = Path(os.path.expanduser(job.weights))
+    if not (file.is_file() and job.path.is_file() and file.samefile(job.path)):
+        return None
+    with contextlib.suppress(DeploybenchError):
+        found = artifact.read_metadata(file)
+        is_wanted = (
+            (found.factory, found.route, found.precision, found.device)
+            == (job.model.factory, job.kind, job.precision, job.device)
+            and job.memory_format in ("", found.memory_format)
+            and job.overrides.preprocessing(job.model).to_json() == found.preprocessing
+            and job.overrides.labels(job.model, found.classes) == found.labels
+        )
+        if is_wanted and not job.force:
+            return Outcome(job, origin=found.weights["origin"], bytes=file.stat().st_size)
+    what = "holds the weights that --weights names, and would be written over"
+    raise DeploybenchError("usage", f"{job.path}: {what}; choose another folder by --artifacts")
 
 
 def return_freed_memory() -> None:
