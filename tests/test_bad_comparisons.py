@@ -50,7 +50,6 @@ FILES: list[tuple[str, Callable[[Results], Any], int, tuple[str, ...]]] = [
     ("other threads", set_at("config", "threads", to=8), 2, ("threads was 1, is 8", "--allow-unlike")),
     ("no common case", in_all_runs(model="another"), 1, ("no sound case", "run bench again")),
     ("another batch size", in_all_runs(batch_size=8), 1, ("no sound case",)),
-    ("all failed", in_all_runs(error={"code": "runtime", "message": "no"}), 1, ("no sound case",)),
     ("no runs", set_at("runs", to=[]), 1, ("no sound case",)),
     ("NaN", in_all_runs(run_seconds=[float("nan")] * 4), 1, ("not a results file",)),
     ("turns that do not add up", in_all_runs(turn_calls=[2, 1]), 1, ("turn_calls",)),
@@ -113,6 +112,18 @@ def test_swapped_and_unfinished_files_are_named(here: Run, tmp_path: Path) -> No
     assert "OLD is the later file: were they swapped?" in done.stdout
     assert f"{earlier.name}: not complete; deploybench bench --resume" in " ".join(done.stdout.split())
     assert "were they swapped?" not in here("compare", earlier, later).stdout
+
+
+def test_where_all_of_new_failed_it_says_so(here: Run, tmp_path: Path) -> None:
+    old, new = old_and_new()
+    in_all_runs(error={"code": "runtime", "message": "ended by signal 11"})(new)
+    files = written(tmp_path, old=old, new=new)
+    done = here("compare", *files, "--fail-above", "5%")
+    assert done.returncode == 4, done.stderr
+    assert "FAILED in NEW: m python/eager: " in " ".join(done.stdout.split())
+    table = here("compare", *files, "--format", "markdown").stdout
+    assert table.startswith("**deploybench compare: 2 FAILED**\n"), table
+    assert "<details>" not in table, "there are no cases to fold"
 
 
 def test_a_new_program_that_crashed_beside_its_old_one_is_no_success(here: Run, tmp_path: Path) -> None:

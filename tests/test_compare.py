@@ -205,6 +205,33 @@ def test_counted_instructions(here: Run, tmp_path: Path) -> None:
     assert "cpu_capability was AVX2, is AVX512" in here("compare", *files, *flags, "1%").stderr
 
 
+def test_what_could_not_be_counted_any_more_is_no_success(here: Run, tmp_path: Path) -> None:
+    """Its counting crashed, or its answer is another one now: that costs fewer instructions, too."""
+    counts = {"counter": "callgrind", "calls": [3, 4], "counts": [300_000_000, 500_000_000]}
+    lines = [{"model": "m", "runner": runner, "batch_size": 1, **counts} for runner in (BASELINE, "cpp/script")]
+    times = {BASELINE: [1.0] * 2, "cpp/script": [0.5] * 2}
+    old = a_file(times, instructions=lines)
+    failed = {name: lines[1][name] for name in ("model", "runner", "batch_size")}
+    failed["error"] = {"code": "runtime", "message": "ended by signal 11"}
+    crashed = a_file(times, instructions=[lines[0], failed])
+    wrong = a_file(times, instructions=lines)
+    for run in wrong["runs"]:
+        if run["runner"] == "cpp/script":
+            run["parity"] = {"ok": False, "reason": "another top 5 than eager's"}
+    flags = ("--metric", "instructions", "--fail-above", "1%")
+    for new, why in ((crashed, "ended by signal 11"), (wrong, "not equal to eager: another top 5 than eager's")):
+        done = here("compare", *written(tmp_path, old=old, new=new), *flags)
+        assert done.returncode == 4, done.stdout
+        assert f"FAILED in NEW: m cpp/script: {why}" in done.stdout
+        done = here("compare", *written(tmp_path, old=new, new=old), *flags)
+        assert done.returncode == 0, "what failed before is no regression"
+        assert f"not compared: m cpp/script: in OLD {why}" in " ".join(done.stdout.split())
+    only = a_file({"cpp/script": [0.5] * 2}, instructions=lines[1:])
+    only["runs"] = [run for run in wrong["runs"] if run["runner"] == "cpp/script"]
+    done = here("compare", *written(tmp_path, old=old, new=only), *flags)
+    assert done.returncode == 4, done.stderr
+
+
 def test_a_count_errs_by_what_python_does_in_starting() -> None:
     """By hand: 2 of 10,000 of 5 billion are a million, 0.5 % of a call of 200 million; twice that and 0.1 % are 1.1 %."""
     line = {"runner": "python/script", "calls": [3, 4], "counts": [5_000_000_000, 5_200_000_000]}

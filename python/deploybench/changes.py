@@ -168,8 +168,10 @@ def _starting_error(line: Record) -> float:
     return float(starting / (more - less) / stats.per_call(line))
 
 
-def overall_counted(found: Sequence[Change]) -> Change:
-    """The geometric mean over all cases, which may err as they do."""
+def overall_counted(found: Sequence[Change]) -> Change | None:
+    """The geometric mean over all cases, which may err as they do. None: there is nothing to average."""
+    if not found:
+        return None
     value, low, high = (
         panel.geometric_mean([getattr(one, name) for one in found]) for name in ("ratio", "low", "high")
     )

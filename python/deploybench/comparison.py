@@ -73,10 +73,11 @@ def markdown(compared: Comparison) -> str:
         cells = [[_case(one), one.runner, *_cells(compared, one)] for one in rows]
         align = ["left", "left", "right", "right", "right", "left", "left"]
         if cells:
-            blocks.append(tabulate.tabulate(cells, headers, "github", disable_numparse=True, colalign=align))
-    every = f"<details><summary>all {len(compared.changes)} cases</summary>\n\n{blocks.pop()}\n\n</details>"
+            table = tabulate.tabulate(cells, headers, "github", disable_numparse=True, colalign=align)
+            folded = f"<details><summary>all {len(rows)} cases</summary>\n\n{table}\n\n</details>"
+            blocks.append(folded if rows is compared.changes else table)
     notes = [f"- {lead}: {one}" if lead else f"- {one}" for lead, notes in _notes(compared) for one in notes]
-    return "\n\n".join([*blocks, every, "\n".join(notes)])
+    return "\n\n".join([*blocks, "\n".join(notes)])
 
 
 def _case(one: Change) -> str:

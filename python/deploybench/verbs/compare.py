@@ -133,7 +133,7 @@ def of_files(args: argparse.Namespace, margin: float) -> Comparison:
     shared = [(case.old[0], case.new[0]) for case in found]
     unlike = likeness.unlike(old, new, likeness.SETTINGS, shared, likeness.OF_A_RUN)
     _refuse_unlike(unlike, args)
-    if not found:
+    if not found and not worse.keys() & before.keys():
         raise DeploybenchError(
             "input_invalid", f"{shown(args.new)}: has no sound case that OLD has, too; run bench again"
         )
@@ -212,18 +212,12 @@ def _failed_beside_old(runs: dict[Key, list[record.Record]], bad: dict[Key, str]
 def of_instructions(args: argparse.Namespace, margin: float) -> Comparison:
     """Of the instructions that both files have counted."""
     old, new = results_file.load(args.old), results_file.load(args.new)
-    lines = []
-    for path, results in ((args.old, old), (args.new, new)):
-        if not results.get("instructions"):
-            raise DeploybenchError(
-                "usage", f"{shown(path)}: has no counted instructions; deploybench bench --count-instructions"
-            )
-        lines.append({_key(one): one for one in results["instructions"] if "error" not in one})
-    both = [(lines[0][key], one) for key, one in lines[1].items() if key in lines[0]]
+    (before, bad), (after, worse) = _counted(args.old, old), _counted(args.new, new)
+    both = [(before[key], one) for key, one in after.items() if key in before]
     unlike = likeness.unlike(old, new, ("device", *record.KNOBS), both, likeness.OF_A_COUNT)
     _refuse_unlike(unlike, args)
-    found = changes.counted(lines[0], lines[1])
-    if not found:
+    found = changes.counted(before, after)
+    if not found and not worse.keys() & before.keys():
         raise DeploybenchError(
             "input_invalid", f"{shown(args.new)}: has no counted case that OLD has, too; run bench again"
         )
@@ -233,9 +227,19 @@ def of_instructions(args: argparse.Namespace, margin: float) -> Comparison:
     compared = Comparison(
         "instructions", margin, files, judged, overall, unlike=unlike, warnings=_order(args.old, args.new)
     )
-    compared.left_out = {_named(key): "not counted in NEW" for key in lines[0] if key not in lines[1]}
-    compared.left_out |= {_named(key): "not counted in OLD" for key in lines[1] if key not in lines[0]}
+    _missing(compared, (before, bad), (after, worse))
     return compared
+
+
+def _counted(path: Path, results: dict[str, Any]) -> tuple[dict[Key, dict[str, Any]], dict[Key, str]]:
+    """The counted instructions of each case that did well; of those that did not, or could not be counted, why not."""
+    lines = results.get("instructions")
+    if not lines:
+        raise DeploybenchError(
+            "usage", f"{shown(path)}: has no counted instructions; deploybench bench --count-instructions"
+        )
+    why = {_key(one): str(one["error"]["message"]) for one in lines if "error" in one} | sound(results)[1]
+    return {_key(one): one for one in lines if _key(one) not in why}, why
 
 
 def _key(line: dict[str, Any]) -> Key:
