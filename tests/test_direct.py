@@ -199,6 +199,26 @@ def vectors() -> Net:
     return Net(run, a=conv(3, 12, 3), norm=norm, b=conv(6, 10, 1), unbiased=unbiased, last=nn.Linear(16, 5))
 
 
+def edges() -> Net:
+    """A channel of the image in several ways; a scale and a shift, which no zero of the border takes, before a 1x1 convolution with
+    a border; a window of even width over odd channels; a part of a part of a channel shuffle."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = n.a(x)
+        b = n.b(F.relu(n.norm(torch.cat([a, F.relu(a)], 1))))
+        c = n.c(b)
+        count, channels, height, width = c.shape
+        mixed = c.view(count, 2, channels // 2, height, width).transpose(1, 2).reshape(c.shape)
+        first, second = mixed.chunk(2, 1)
+        third, fourth = second.chunk(2, 1)
+        return answer(n.head, torch.cat([n.d(third), first, n.e(fourth)], 1))
+
+    norm = nn.BatchNorm2d(24)
+    nn.init.uniform_(norm.bias, 0.5, 1.5)
+    return Net(run, a=conv(3, 12, 3, groups=3), norm=norm, b=conv(24, 15, 1, padding=1), c=conv(15, 16, 2, stride=2),
+               d=conv(4, 6, 1), e=conv(4, 5, 1), head=head(6 + 8 + 5))  # fmt: skip
+
+
 def linears() -> Net:
     """As the heads of VGG and MobileNet V3: linear layers one after the other, over a flattened image and over vectors, with an
     activation, numbers of their own, a norm and a sum between them."""
@@ -214,7 +234,7 @@ def linears() -> Net:
                last=nn.Linear(14, 5))  # fmt: skip
 
 
-NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, from_the_end, vectors, linears]
+NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, from_the_end, vectors, linears, edges]
 
 
 class Metadata:

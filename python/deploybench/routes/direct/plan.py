@@ -141,6 +141,7 @@ def _prepare(found: list[Operation]) -> None:
             continue
         assert user.weight is not None
         small = user.weight.numel() <= PREPARED_WEIGHTS and user.weight.shape[2:] == (1, 1) and user.stride == (1, 1)
+        small = small and user.padding == (0, 0)  # whose zeros are to stay zeros
         if small and operation.src.height * operation.src.width > 1:
             user.src, user.scale, user.shift = operation.src, operation.scale, operation.shift
             user.gate = operation.other if gated else None

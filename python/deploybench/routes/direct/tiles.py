@@ -80,12 +80,14 @@ def sum_of(operation: Operation, layout: Layout, machine: Machine) -> Sum:
         groups > 1 and len(weight) // groups < machine.lanes and groups % 2 == 0
     ):  # two groups as one, its corners zero
         weight, groups = _paired(weight, groups), groups // 2
-    if src is layout.image:  # its pixels may have a channel more
+    if src is layout.image and groups == 1:  # its pixels may have a channel more
         weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, layout.pixel(src) - weight.shape[1]))
     channels, kw = weight.shape[1], weight.shape[3]
     together = layout.pixel(src) == channels and not operation.before  # the pixels of a row are one run
     runs, run = (1, kw * channels) if together else (kw, channels)
-    if machine.precision == "bf16" and run % 2:  # pairs of channels: one more, the next pixel's, with a weight of zero
+    if (
+        machine.precision == "bf16" and channels % 2
+    ):  # pairs of channels: one more, the next pixel's, with a weight of zero
         weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, 1))
         runs, run = kw, channels + 1
     return Sum(weight, groups, channels, runs, run)

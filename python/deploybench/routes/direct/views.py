@@ -80,7 +80,7 @@ def _getitem(reader: Reader, node: fx.Node) -> None:
     # A part of a channel shuffle is made apart, where it is needed.
     if maker and maker.kind == "interleave" and begin % 2 == 0 and count % 2 == 0:
         out = Value(count, value.height, value.width)
-        reader.emit(node, Operation("interleave", maker.src, out, more={"begin": begin // 2}))
+        reader.emit(node, Operation("interleave", maker.src, out, more={"begin": maker.more["begin"] + begin // 2}))
         return
     reader.seen[node] = Seen(Value(count, value.height, value.width, value, begin), seen.look)
 
