@@ -220,4 +220,10 @@ def test_accuracy_joins_the_times(tmp_path: Path, here: Run) -> None:
     results["runs"] = []
     (tmp_path / "x.evaluation.json").write_text(json.dumps(results))
     done = here("report", tmp_path / "times.json", "--accuracy", tmp_path / "x.evaluation.json")
-    assert f"warning: it has nothing of {model}: deploybench evaluate --data FOLDER" in done.stdout
+    lacks = f"x.evaluation.json: it has nothing of {model}: deploybench evaluate --data FOLDER"
+    assert lacks in " ".join(done.stdout.split())
+    times = (tmp_path / "times.json", "--accuracy", tmp_path / "x.evaluation.json")
+    assert any(lacks in text for text in json.loads(here("report", *times, "--json").stdout)["warnings"])
+    assert here("report", *times, "--out", page).returncode == 0
+    assert lacks in page.read_text(encoding="utf-8")
+    assert lacks in here("report", *times, "--format", "csv").stderr

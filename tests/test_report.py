@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import csv
+import html
 import io
 import json
+import shlex
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -301,6 +303,21 @@ def test_a_csv_has_a_line_an_entry_with_raw_numbers(results: dict[str, Any], tmp
     assert rows[2]["median_seconds"] == ""
     python("report", file, "--out", tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == done.stdout, "the name says the format"
+
+
+def test_an_unfinished_file_is_called_so_in_every_format(results: dict[str, Any], tmp_path: Path) -> None:
+    """With a command that can be typed, wherever the file lies."""
+    file = tmp_path / "my results" / "it's.json"
+    file.parent.mkdir()
+    results_file.save(file, {**results, "complete": False})
+    said = f"not complete; deploybench bench --resume {shlex.quote(str(file))}"
+    for form in ("text", "markdown"):
+        assert said in python("report", file, "--format", form).stdout
+    assert said in python("report", file, "--format", "csv").stderr
+    done = python("report", file, "--out", tmp_path / "X.HTM")
+    assert done.returncode == 0, done.stderr
+    assert html.escape(said) in (tmp_path / "X.HTM").read_text(encoding="utf-8")
+    one_line_error(python("report", file, "--out", tmp_path / "x.htmk"), 2, "x.htmk", ".html", "--format")
 
 
 def test_files_of_unlike_machines_are_refused(results: dict[str, Any], tmp_path: Path) -> None:

@@ -114,14 +114,15 @@ def _unsure(share: Share) -> str:
 
 def joined(path: Path, timed: dict[str, Any]) -> dict[str, Any]:
     """What the evaluation in `path` adds to `timed`, the results of bench: `cells`, a text for each of COLUMNS by model and
-    runner, `values`, the same as shares of 1, and `notes`, lines below the tables."""
+    runner, `values`, the same as shares of 1, `notes`, lines below the tables, and `warnings`."""
     results = evaluation.load(path)
     cells, values = {}, {}
     notes = [LEGEND, f"accuracy: of {len(results['photos'])} photos, {shown(path)}"]
+    warnings = []
     there = list(dict.fromkeys(run["model"] for run in timed["runs"]))
     if lacking := [model for model in there if model not in results["models"]]:
-        notes.append(
-            f"warning: it has nothing of {', '.join(lacking[:3])}{f' and {len(lacking) - 3} more' * (len(lacking) > 3)}: "
+        warnings.append(
+            f"{shown(path)}: it has nothing of {', '.join(lacking[:3])}{f' and {len(lacking) - 3} more' * (len(lacking) > 3)}: "
             "deploybench evaluate --data FOLDER --models MODEL"
         )
     for model in (model for model in there if model in results["models"]):
@@ -129,11 +130,11 @@ def joined(path: Path, timed: dict[str, Any]) -> dict[str, Any]:
         evaluated = results["models"][model]["weights_origin"]
         if origins - {evaluated}:
             others = ", ".join(map(str, sorted(map(str, origins))))
-            notes.append(f"warning: {model}: the accuracy is of {evaluated} weights, the times of {others} ones")
+            warnings.append(f"{model}: the accuracy is of {evaluated} weights, the times of {others} ones")
         for runner, one in of_model(results, model).items():
             if one.top1:
                 decimals = places(one.photos)
                 change = f"{_signed(one.difference, decimals)}{_unsure(one.difference)}" if one.difference else "-"
                 values[model, runner] = {"top1": one.top1.value, "top1_change": one.difference and one.difference.value}
                 cells[model, runner] = {"top-1": f"{100 * one.top1.value:.{decimals}f}", "change": change}
-    return {"cells": cells, "values": values, "notes": notes}
+    return {"cells": cells, "values": values, "notes": notes, "warnings": warnings}

@@ -11,7 +11,7 @@ import tabulate
 
 from deploybench import accuracy
 from deploybench.accuracy import Accuracy
-from deploybench.paths import shown
+from deploybench.paths import shown, typed
 from deploybench.rounds import BASELINE
 
 WIDTH = 80
@@ -53,7 +53,7 @@ def of_model(results: dict[str, Any], model: str, markdown: bool = False) -> str
 def text(results: dict[str, Any], path: Path, markdown: bool) -> str:
     """All tables of the evaluation in `path`, and what is below them."""
     tables = [of_model(results, model, markdown) + "\n" for model in _models(results)]
-    below = footer(results, None if markdown else path)
+    below = footer(results, path, markdown)
     return "\n".join([*tables, "\n".join(f"- {line}" for line in below.splitlines()) if markdown else below])
 
 
@@ -120,14 +120,17 @@ def _columns(names: list[str], rows: list[dict[str, str]]) -> list[str]:
     ]
 
 
-def footer(results: dict[str, Any], path: Path | None) -> str:
-    """The legend, what to be careful about, the photos that could not be read, and where the file is."""
+def footer(results: dict[str, Any], path: Path, page: bool = False) -> str:
+    """The legend, what to be careful about, the photos that could not be read, and where the file is, which a `page` says in its
+    heading."""
     where = results["environment"]
     lines = [LEGEND, f"torch {where.get('torch')}, LibTorch {where.get('libtorch')}", *_warnings(results)]
-    if path:
-        lines.append(f"{shown(path)}{'' if results['complete'] else ' (not complete: deploybench evaluate --resume)'}")
+    if not results["complete"]:
+        lines.append(f"{shown(path)}: not complete; deploybench evaluate --resume {typed(path)}")
+    elif not page:
+        lines.append(shown(path))
     return "\n".join(
-        part for line in lines for part in (textwrap.wrap(line, WIDTH, subsequent_indent="  ") if path else [line])
+        part for line in lines for part in ([line] if page else textwrap.wrap(line, WIDTH, subsequent_indent="  "))
     )
 
 

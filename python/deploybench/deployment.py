@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from deploybench import elf, panel, paths, routes
-from deploybench.paths import shown
+from deploybench.paths import typed
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def commands(runner: str, file: str, generate: list[str]) -> list[str]:
     named = "" if routes.of_kind(one.route.kind.name) is one.route else f" --route {one.route.name}"
     return [
         make,
-        f"{shown(paths.CPP_BIN / 'infer')} {quoted} PHOTO{named}",
+        f"{typed(paths.CPP_BIN / 'infer')} {quoted} PHOTO{named}",
         f"deploybench bundle --artifact {quoted}",
         "in CMake: find_package(deploybench REQUIRED), see docs/library.md",
     ]

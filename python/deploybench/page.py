@@ -27,7 +27,8 @@ TEXTS = ("model", "runner", "setting_text", "precision", "ours", "peer")
 TITLES = {"setting_text": "setting", "ours": "C++"}
 RANGES = {"median_low": "median_high", "speedup_low": "speedup_high", "twin_low": "twin_high", "low": "high"}
 READING = (
-    ("Median", "of all timed calls of all rounds, each round a fresh process; its 95 % interval is a bootstrap over rounds."),
+    ("Median", "of all timed calls of all rounds, each round a fresh process; its 95 % interval is a bootstrap over rounds, "
+               "of fewer than six Student's t."),
     ("Speed-up", "the median over rounds of the ratios of neighbouring turns, eager / runner. Where its 95 % interval holds 1, "
      "these data do not show which one is faster."),
     ("Cold start", "from starting the process to its first answer, by a clock from outside."),

@@ -12,7 +12,7 @@ from deploybench import cases, models, record, results_file, rounds, terminal
 from deploybench.changes import Key
 from deploybench.checkout import Checkout
 from deploybench.errors import DeploybenchError
-from deploybench.paths import shown
+from deploybench.paths import typed
 from deploybench.record import OLD
 from deploybench.rounds import BASELINE, WORKER_FLAGS
 
@@ -49,7 +49,7 @@ def remeasure(
             about = {"runners": _beside(members), "batch_size": size}
             _measure(known[model], configs[0] | about, configs[1] | about, checkout, path, results)
     except KeyboardInterrupt:
-        terminal.notice(f"\ninterrupted; what there is: deploybench compare {shown(path)}")
+        terminal.notice(f"\ninterrupted; what there is: deploybench compare {typed(path)}")
         raise
     results["complete"] = True
     results_file.save(path, results)

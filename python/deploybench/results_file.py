@@ -13,7 +13,7 @@ from typing import Any
 
 from deploybench import record, soundness
 from deploybench.errors import DeploybenchError
-from deploybench.paths import shown
+from deploybench.paths import shown, typed
 from deploybench.record import OLD
 
 EVALUATION = ".evaluation.json"  # how results of `evaluate` are called, which lie beside those of `bench`
@@ -121,7 +121,7 @@ def incomplete(path: Path, results: dict[str, Any]) -> str:
     go_on = (
         "measure again by compare --remeasure"
         if has_old_programs(results)
-        else f"deploybench bench --resume {shown(path)}"
+        else f"deploybench bench --resume {typed(path)}"
     )
     return f"{shown(path)}: not complete; {go_on}"
 

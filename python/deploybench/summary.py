@@ -232,7 +232,7 @@ def warnings(results: dict[str, Any]) -> list[str]:
     found = [f"{one.found}: {checks.remedy(name, one)}" for name, one in judged if one.level in (WARNING, PROBLEM)]
     if any(run.get("weights_origin") == "random" for run in results["runs"]):
         found.append("RANDOM weights: speed and parity are real, labels mean nothing (make download)")
-    return found
+    return [*found, *results.get("accuracy", {}).get("warnings", [])]
 
 
 def twins(results: dict[str, Any], model: str) -> dict[str, stats.Ratio]:

@@ -230,8 +230,8 @@ def peers_table(results: dict[str, Any], style: Any = "simple") -> str:
     return "\n".join(["the best of C++ / the best peer, below 1 we are faster", "", table, "", *means])
 
 
-def footer(results: dict[str, Any], path: Path | None) -> str:
-    """The legend, the machine, what to be careful about, and where the file is."""
+def footer(results: dict[str, Any], path: Path | None, page: bool = False) -> str:
+    """The legend, the machine, what to be careful about, and where the file is, which a `page` says in its heading."""
     where = results["environment"]
     lines = [
         LEGEND,
@@ -240,8 +240,10 @@ def footer(results: dict[str, Any], path: Path | None) -> str:
         *results.get("accuracy", {}).get("notes", []),
         *(f"warning: {text}" for text in summary.warnings(results)),
     ]
-    if path:
-        lines.append(results_file.incomplete(path, results) or shown(path))
+    if path and (unfinished := results_file.incomplete(path, results)):
+        lines.append(unfinished)
+    elif path and not page:
+        lines.append(shown(path))
     return "\n".join(lines)
 
 
@@ -258,4 +260,9 @@ def markdown(results: dict[str, Any], path: Path | None = None) -> str:
         if against := peers_table(part, "github"):
             tables.insert(0 if len(models) > 1 else len(tables), against + "\n")  # of many models the sum comes first
         parts += tables
-    return "\n".join(parts) + "\n" + "\n".join(f"- {line}" for line in footer(results, None).splitlines()) + "\n"
+    return (
+        "\n".join(parts)
+        + "\n"
+        + "\n".join(f"- {line}" for line in footer(results, path, page=True).splitlines())
+        + "\n"
+    )

@@ -31,7 +31,7 @@ from deploybench import (
 )
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
-from deploybench.paths import shown
+from deploybench.paths import shown, typed
 from deploybench.rounds import BASELINE, LOAD_FLAGS
 
 EXAMPLE = "bench --models squeezenet1_1 --routes script,frozen"
@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         measure(path, results, None if args.json else terminal.show)
     except KeyboardInterrupt:
-        terminal.notice(f"\ninterrupted; go on with: deploybench bench --resume {shown(path)}")
+        terminal.notice(f"\ninterrupted; go on with: deploybench bench --resume {typed(path)}")
         return 130
     if args.json:
         terminal.emit(tables.as_json(results, path))

@@ -27,7 +27,7 @@ from deploybench import (
 )
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
-from deploybench.paths import shown
+from deploybench.paths import shown, typed
 from deploybench.rounds import BASELINE
 
 EXAMPLE = "evaluate --data photos --models resnet50 --precisions fp32,bf16"
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if not results["runs"]:
             raise
-        terminal.notice(f"\ninterrupted; go on with: deploybench evaluate --resume {shown(path)}")
+        terminal.notice(f"\ninterrupted; go on with: deploybench evaluate --resume {typed(path)}")
         return 130
     finally:
         if results["runs"]:

@@ -24,7 +24,7 @@ from deploybench.paths import shown
 
 EXAMPLE = "report docs/results/resnet50-cpu.json --out report.html"
 FORMATS = ("text", "markdown", "csv", "html")
-ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html"}
+ENDINGS = {"": "text", ".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,16 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints or writes the report; 1 where a runner failed or was not equal to eager."""
-    chosen = args.format or (ENDINGS.get(args.out.suffix, "text") if args.out else "text")
+    if args.out and args.out.suffix.lower() == ".json":
+        raise DeploybenchError(
+            "usage", f"{args.out}: records end in .json, and none is written over; --out FILE.html, .md or .csv"
+        )
+    chosen = args.format or (_by_ending(args.out) if args.out else "text")
     if chosen == "html" and not args.out:
         raise DeploybenchError("usage", "--format html: a page goes into a file; --out FILE.html")
     if args.json and args.format and not args.out:
         raise DeploybenchError(
             "usage", f"--json: prints no {args.format}; give one of --json and --format, or --out FILE"
-        )
-    if args.out and args.out.suffix == ".json":
-        raise DeploybenchError(
-            "usage", f"{args.out}: records end in .json, and none is written over; --out FILE.html, .md or .csv"
         )
     named = list(dict.fromkeys(args.files)) or [results_file.latest(args.results)]
     if any(path.name.endswith(results_file.EVALUATION) for path in named):
@@ -67,6 +67,11 @@ def run(args: argparse.Namespace) -> int:
     if args.accuracy:
         for _, results in files:
             results["accuracy"] = accuracy.joined(args.accuracy, results)
+    if chosen == "csv":  # which has no place for them
+        for path, results in files:
+            for text in (*summary.warnings(results), results_file.incomplete(path, results)):
+                if text:
+                    terminal.warn(f"{shown(path)}: {text.removeprefix(f'{shown(path)}: ')}")
     if args.out:
         _write(args.out, rendered(files, chosen))
     if args.json:
@@ -76,6 +81,14 @@ def run(args: argparse.Namespace) -> int:
         for part in _printed(files) if chosen == "text" else [rendered(files, chosen)]:
             terminal.show(part, heading=chosen == "text")
     return 0 if all(summary.all_sound(results) for _, results in files) else 1
+
+
+def _by_ending(out: Path) -> str:
+    """The format that the name of --out says."""
+    if (ending := out.suffix.lower()) not in ENDINGS:
+        known = ", ".join(name for name in ENDINGS if name)
+        raise DeploybenchError("usage", f"{out}: no format ends in {ending}, but {known}; add --format")
+    return ENDINGS[ending]
 
 
 def _evaluations(named: list[Path], chosen: str, args: argparse.Namespace) -> int:
