@@ -18,6 +18,8 @@ from bad_input import Run
 from colours import CORNERS, Colours, paint
 from conftest import PHOTOS, ROOT, SHARED, Done, one_line_error, python
 from deploybench import paths
+from deploybench.errors import DeploybenchError
+from deploybench.verbs import evaluate as evaluate_verb
 
 SCHEMA = json.loads((paths.DATA / "evaluation.schema.json").read_text())
 pytestmark = pytest.mark.usefixtures("photo_libraries")
@@ -244,7 +246,28 @@ def test_a_model_that_cannot_be_made_does_not_end_the_others(colours: Colours, t
     assert said["squeezenet1_1"]["runners"]["python/eager"]["photos"] == 1
     assert "no" in said["broken"]["runners"]["python/eager"]["trouble"]
     jsonschema.validate(json.loads(evaluation_in(tmp_path / "results").read_text()), SCHEMA)
-    assert "broken, 1 photo" in python("report", evaluation_in(tmp_path / "results")).stdout
+    file = evaluation_in(tmp_path / "results")
+    assert "broken, 1 photo" in python("report", file).stdout
+    broken, sound = (
+        (tmp_path / "own.py").read_text(),
+        "from torchvision.models import squeezenet1_1\n\nbroken = squeezenet1_1\n",
+    )
+    for text, code in ((sound, 0), (broken, 1)):
+        (tmp_path / "own.py").write_text(text)
+        done = python("evaluate", "--resume", file, cwd=tmp_path, env=env)
+        assert done.returncode == code, done.stderr
+        answers = {run["model"]: run["top5"] for run in json.loads(file.read_text())["runs"]}
+        assert len(answers["broken"]) == 1, "an answer that is there stays, whatever becomes of the model"
+
+
+def test_answers_by_real_weights_are_not_dropped_for_random_ones() -> None:
+    """As where the cache of downloads was emptied and there is no network."""
+    results = {"models": {"m": {"weights_origin": "pretrained"}}, "runs": [{"model": "m"}]}
+    with pytest.raises(
+        DeploybenchError, match="m: was answered with pretrained weights, which are not there now; make download"
+    ):
+        evaluate_verb._drop_other_weights(results, "m", "random")
+    assert results["runs"] == [{"model": "m"}]
 
 
 def test_a_runner_that_fails_does_not_end_the_others(colours: Colours, tmp_path: Path) -> None:

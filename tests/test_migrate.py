@@ -54,6 +54,30 @@ def test_the_file_of_weights_is_never_written_over(place: Place, tmp_path: Path)
     assert file.read_bytes() == place.script.read_bytes()
 
 
+def test_a_mean_below_zero_is_no_flag(place: Place, tmp_path: Path) -> None:
+    """As preprocessing to numbers from -1 to 1 has it; to every command that is started, and in the one that is printed."""
+    more = {"env": {"PYTHONPATH": f"{paths.ROOT / 'python'}:{place.folder}", "CXX": "false"}}
+    mean, places = "--mean=-0.1,0.5,0.5", ("--artifacts", tmp_path / "art", "--results", tmp_path / "results")
+    common = (*place.make, mean, "--weights", "random", *places)
+    done = python(
+        "bench",
+        "--model",
+        "sound_module:net",
+        *common,
+        "--runners",
+        "python/script",
+        "--rounds",
+        "1",
+        "--runs",
+        "1",
+        **more,
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads(python("migrate", next((tmp_path / "art").glob("*.ts")), *places, "--json", **more).stdout)
+    assert row["script"] == "yes"
+    assert mean in row["command"].split()
+
+
 def test_the_weights_of_a_module_that_was_finished(tmp_path: Path) -> None:
     """GoogLeNet is wrapped, to give one tensor, before it is scripted: its file's names are those of the wrapping."""
     model = models.find("googlenet")

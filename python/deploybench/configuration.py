@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -207,15 +208,22 @@ def need_cpp(named: str | None) -> None:
         raise DeploybenchError("runtime", f"{shown(paths.CPP_BIN / 'bench')}: not built; make build{instead}")
 
 
+def transform(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """The flags of options.add_own_model that were given, with their values."""
+    given = {name: getattr(args, name) for name in ("labels", "resize", "crop", "interpolation")}
+    given |= {name: ",".join(map(repr, numbers)) for name in ("mean", "std") if (numbers := getattr(args, name))}
+    return [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
+
+
+def words(flags: Iterable[tuple[str, str]]) -> list[str]:
+    """Flags with values as words of a command. A value that begins with a minus, as that of a mean may, is taken for a flag where
+    it stands alone."""
+    return [word for flag, value in flags for word in ([f"{flag}={value}"] if value.startswith("-") else [flag, value])]
+
+
 def generate_flags(args: argparse.Namespace) -> list[str]:
     """The flags that go on to `generate`."""
-    flags = ["--weights", args.weights]
-    for name in ("labels", "resize", "crop", "interpolation"):
-        if getattr(args, name) is not None:
-            flags += [f"--{name}", str(getattr(args, name))]
-    for name in ("mean", "std"):
-        if getattr(args, name) is not None:
-            flags += [f"--{name}", ",".join(map(repr, getattr(args, name)))]
+    flags = words([("--weights", args.weights), *transform(args)])
     if args.memory_format:
         flags += ["--memory-format", args.memory_format]
     if args.portable:

@@ -22,6 +22,7 @@ import tabulate
 from deploybench import (
     artifact,
     cases,
+    configuration,
     dataset,
     deployment,
     library_paths,
@@ -148,10 +149,8 @@ def _making(args: argparse.Namespace, device: str) -> list[str]:
     """The flags that say what to make and where, those left out that mean what goes without saying."""
     flags = {"--models": args.model, "--device": device, "--weights": args.weights, "--artifacts": args.artifacts}
     usual = {"--device": "cpu", "--weights": "auto", "--artifacts": paths.ARTIFACTS}
-    flags |= {f"--{name}": getattr(args, name) for name in ("labels", "resize", "crop", "interpolation")}
-    flags |= {f"--{name}": ",".join(map(repr, value)) for name in ("mean", "std") if (value := getattr(args, name))}
-    said = {name: value for name, value in flags.items() if value is not None and value != usual.get(name)}
-    return [part for name, value in said.items() for part in (name, str(value))]
+    said = [(name, str(value)) for name, value in flags.items() if value != usual.get(name)]
+    return configuration.words([*said, *configuration.transform(args)])
 
 
 def soon_enough(measured: selection.Runs, most: float | None) -> selection.Runs:

@@ -200,15 +200,18 @@ def _evaluate_model(model: Model, photos: dataset.Dataset, progress: Progress) -
     # eager's artifact first: its labels say whether the folders' names are classes, before minutes go into the others
     progress.bar.set_description(f"{model.name} is made")
     made, errors = cases.make_artifacts(model, {**config, "runners": [BASELINE]})
-    for why in errors.values():
-        if len(config["models"]) == 1:
+    try:
+        for why in errors.values():
             raise why
+        metadata = artifact.read_metadata(next(iter(made.values())))
+        _drop_other_weights(results, model.name, metadata.weights["origin"])
+    except DeploybenchError as why:
+        if len(config["models"]) == 1:
+            raise
         for runner in config["runners"]:
             _fail(results, {"model": model.name, "runner": runner}, why)
             progress.skip(len(photos.photos))
         return
-    metadata = artifact.read_metadata(next(iter(made.values())))
-    _drop_other_weights(results, model.name, metadata.weights["origin"])
     file = Path(config["classes"]) if config["classes"] else None
     results["models"][model.name] = {
         "classes": dataset.classes(photos, metadata.labels, file),
@@ -245,12 +248,18 @@ def _new(about: dict[str, str], **more: str) -> dict[str, Any]:
 
 
 def _fail(results: dict[str, Any], about: dict[str, str], why: DeploybenchError) -> None:
-    _settle(results, {**_new(about), "error": {"code": why.code, "message": str(why)}})
+    """What was answered before stays, for a day on which the artifact can be made again."""
+    run = next((run for run in results["runs"] if about.items() <= run.items()), _new(about))
+    _settle(results, {**run, "error": {"code": why.code, "message": str(why)}})
 
 
 def _drop_other_weights(results: dict[str, Any], model: str, origin: str) -> None:
-    """Answers by random weights are none of the real ones, which `auto` may have found since, and the fingerprint does not know."""
+    """Answers by random weights are none of the real ones, which `auto` may have found since, and the fingerprint does not know.
+    Those by real ones are kept. Raises artifact_missing where these cannot be had any more."""
     before = results["models"].get(model, {}).get("weights_origin", origin)
+    if before != origin == "random":
+        what = f"was answered with {before} weights, which are not there now"
+        raise DeploybenchError("artifact_missing", f"{model}: {what}; make download, or run evaluate without --resume")
     if before != origin:
         terminal.notice(f"{model}: was answered with {before} weights, has {origin} ones now; it begins anew")
         results["runs"] = [run for run in results["runs"] if run["model"] != model]

@@ -19,7 +19,20 @@ from typing import Any
 
 import tabulate
 
-from deploybench import artifact, models, options, panel, paths, record, routes, search, selection, stats, terminal
+from deploybench import (
+    artifact,
+    configuration,
+    models,
+    options,
+    panel,
+    paths,
+    record,
+    routes,
+    search,
+    selection,
+    stats,
+    terminal,
+)
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.paths import shown
@@ -39,6 +52,7 @@ FIGURES = {  # per side; unit and factor in a table
 }
 VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}  # a CPU's flag and its name
 Row = dict[str, Any]
+Flags = list[tuple[str, str]]  # of generate, with their values
 PROSE = """\
 # From TorchScript to AOTInductor
 
@@ -92,15 +106,15 @@ def run(args: argparse.Namespace) -> int:
     return 0 if moved else 1
 
 
-def _targets(word: str, args: argparse.Namespace) -> list[tuple[Model, list[str]]]:
+def _targets(word: str, args: argparse.Namespace) -> list[tuple[Model, Flags]]:
     """What `word` means: models, and the flags to make them with; of a file its weights, preprocessing and labels."""
     file = Path(word)
     if file.suffix != ".ts":
-        return [(model, ["--weights", args.weights]) for model in models.select([word])]
+        return [(model, [("--weights", args.weights)]) for model in models.select([word])]
     if not file.is_file():
         raise DeploybenchError("input_missing", f"{word}: no such file; give a TorchScript file or a model")
     if args.model:
-        return [(models.find(args.model), ["--weights", word])]
+        return [(models.find(args.model), [("--weights", word)])]
     try:
         about = artifact.read_metadata(file)
     except DeploybenchError as error:
@@ -110,27 +124,28 @@ def _targets(word: str, args: argparse.Namespace) -> list[tuple[Model, list[str]
         what = f"is {about.route}: its weights are part of its code; give the model"
         raise DeploybenchError("usage", f"{word}: {what}: deploybench migrate {about.model}")
     found = models.find(about.model if about.factory.startswith("torchvision.models:") else about.factory)
-    return [(found, ["--weights", word, *_as_made(about, args.artifacts)])]
+    return [(found, [("--weights", word), *_as_made(about, args.artifacts)])]
 
 
-def _as_made(about: artifact.Metadata, folder: Path) -> list[str]:
+def _as_made(about: artifact.Metadata, folder: Path) -> Flags:
     """The flags of the preprocessing of a file, and of its labels, which are written beside what will be made."""
     wanted = {name: about.preprocessing[name] for name in ("resize", "crop", "interpolation")}
     wanted |= {name: ",".join(map(repr, about.preprocessing[name])) for name in ("mean", "std")}
-    flags = [part for name, value in wanted.items() if value is not None for part in (f"--{name}", str(value))]
+    flags = [(f"--{name}", str(value)) for name, value in wanted.items() if value is not None]
     folder.mkdir(parents=True, exist_ok=True)
     labels = folder / f"{about.model}.labels.txt"
     with artifact.written_atomically(labels) as partial:
         partial.write_text("".join(f"{label}\n" for label in about.labels), encoding="utf-8")
-    return [*flags, "--labels", str(labels)]
+    return [*flags, ("--labels", str(labels))]
 
 
-def _try(model: Model, flags: list[str], args: argparse.Namespace) -> Row:
+def _try(model: Model, flags: Flags, args: argparse.Namespace) -> Row:
     """Both ways made and measured side by side."""
-    making = ["--models", model.factory if model.own else model.name, *flags, "--artifacts", str(args.artifacts)]
+    what = model.factory if model.own else model.name
+    making = [("--models", what), *flags, ("--artifacts", str(args.artifacts))]
     measuring = ["--threads", str(args.threads), "--results", str(args.results)]
     with tempfile.TemporaryDirectory(prefix="deploybench-migrate-") as scratch:
-        looking = search.Search(model, [*making, *measuring], math.inf, Path(scratch))
+        looking = search.Search(model, [*configuration.words(making), *measuring], math.inf, Path(scratch))
         looking.make([FROM, TO])
         path, measured = looking.measure([FROM, TO], math.inf, least=ROUNDS)
     row: Row = {"model": model.name}
@@ -140,9 +155,11 @@ def _try(model: Model, flags: list[str], args: argparse.Namespace) -> Row:
         row |= {f"{side}_{figure}": _figure(figure, runs) for figure in FIGURES}
     ratio = stats.between(measured[FROM], measured[TO]) if len(measured) == 2 else None
     row |= {"times_faster": ratio and ratio.value, "low": ratio and ratio.low, "high": ratio and ratio.high}
-    usual = ["--weights", "auto"], ["--artifacts", str(paths.ARTIFACTS)]
-    said = [part for at in range(0, len(making), 2) if making[at : at + 2] not in usual for part in making[at : at + 2]]
-    command = shlex.join(["deploybench", "generate", *said, "--routes", routes.runner(TO).route.name])
+    usual = ("--weights", "auto"), ("--artifacts", str(paths.ARTIFACTS))
+    said = [flag for flag in making if flag not in usual]
+    command = shlex.join(
+        ["deploybench", "generate", *configuration.words([*said, ("--routes", routes.runner(TO).route.name)])]
+    )
     about = {"results": shown(path), "artifact": _file(looking, TO), "needs": _needs(looking), "command": command}
     return row | about
 
