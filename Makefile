@@ -13,7 +13,7 @@ NOX := $(or $(shell command -v nox),$(OWN_NOX))
 SESSION = $(NOX) --error-on-missing-interpreters -s
 MODEL_FLAGS = --models $(MODELS) --device $(DEVICE) $(if $(ROUTES),--routes $(ROUTES)) \
   $(if $(PRECISIONS),--precisions $(PRECISIONS)) $(ARGS)
-LIBTORCH_FLAGS = $(if $(LIBTORCH),--path $(LIBTORCH)) $(if $(VARIANT),--variant $(VARIANT)) $(ARGS)
+LIBTORCH_FLAGS = $(if $(LIBTORCH),--path "$(LIBTORCH)") $(if $(VARIANT),--variant $(VARIANT)) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help download libtorch build generate preprocess infer bench bundle report docs tests lint clean distclean
@@ -33,7 +33,8 @@ generate:    ## write the artifacts of MODELS, for ROUTES and PRECISIONS
 preprocess:  ## turn a photo (ARGS=photo.jpg) into a tensor file for MODELS
 	$(SESSION) preprocess -- --model $(MODELS) $(ARGS)
 infer:       ## the top 5 of a photo (ARGS=photo.jpg) in Python
-	$(SESSION) py_infer -- --model $(MODELS) --device $(DEVICE) $(ARGS)
+	$(SESSION) py_infer -- --model $(MODELS) --device $(DEVICE) $(if $(ROUTES),--route $(ROUTES)) \
+	  $(if $(PRECISIONS),--precision $(PRECISIONS)) $(ARGS)
 bench:       ## compare Python and C++ on MODELS
 	$(SESSION) bench -- $(MODEL_FLAGS)
 bundle:      ## make a folder to ship (ARGS="--artifact FILE --tar"): C++ program, libraries, artifact

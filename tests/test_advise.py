@@ -155,6 +155,15 @@ def test_bad_flags(flags: tuple[str, ...], code: int, words: tuple[str, ...], tm
     one_line_error(python("advise", *flags, "--artifacts", tmp_path, "--results", tmp_path), code, *words)
 
 
+def test_what_is_shipped_runs_as_it_was_measured() -> None:
+    """A frozen file has two routes, and `infer` takes the first; CUDA's libraries are not bundled."""
+    lines = deployment.commands("cpp/fused", "my files/m.frozen-fp32-cpu.ts", ["--models", "m"])
+    assert lines[2] == "deploybench bundle --artifact 'my files/m.frozen-fp32-cpu.ts' --route fused"
+    assert deployment.commands("cpp/frozen", "m.ts", ["--models", "m"])[2] == "deploybench bundle --artifact m.ts"
+    on_cuda = deployment.commands("cpp/aoti/fp16", "m.pt2", ["--models", "m", "--device", "cuda"])
+    assert not any("bundle" in line for line in on_cuda)
+
+
 def test_limits_that_nothing_keeps_say_what_could_be_had() -> None:
     """By hand: the p99 of three equal calls is theirs."""
     import argparse

@@ -43,6 +43,13 @@ def test_bad_artifacts(what: str, place: Place, here: Run, tmp_path: Path) -> No
     refused(here, (tmp_path,), 1, (str(bad), *words), "bundle", "--artifact", bad, "--out", tmp_path / "out")
 
 
+def test_a_route_that_would_not_be_taken(place: Place, here: Run, tmp_path: Path) -> None:
+    flags = ("bundle", "--artifact", place.script, "--out", tmp_path / "out", "--route")
+    refused(here, (tmp_path,), 2, ("--route fused: does not run script files",), *flags, "fused")
+    refused(here, (tmp_path,), 2, ("--route script: your own program",), *flags, "script", "--program", "README.md")
+    refused(here, (tmp_path,), 2, ("'fusd': no such route", "fused"), *flags, "fusd")
+
+
 def test_artifacts_that_are_none(place: Place, here: Run, tmp_path: Path) -> None:
     (tmp_path / "photo.ts").write_bytes(paths.PHOTO.read_bytes())
     for file, code, word in (

@@ -104,6 +104,19 @@ def test_what_is_required(here: Run, place: Place, tmp_path: Path) -> None:
         (lambda: native("infer", place.script, place.tensor, place.photo), ("goes alone", "not both")),
         (lambda: here("infer", "--artifact", place.script, place.tensor, place.photo), ("one tensor file", "not both")),
         (lambda: here("infer", "--model", "resnet18,resnet34", place.photo), ("--model", "name one")),
+        (
+            lambda: here("infer", "--artifact", place.script, "--precision", "bf16"),
+            ("--precision: is for a model that is made",),
+        ),
+        (
+            lambda: here("infer", "--artifact", place.script, "--mean", "0.1,0.1,0.1"),
+            ("--mean: is for", "net.script-fp32-cpu.ts"),
+        ),
+        (
+            lambda: here("infer", "--artifact", place.script, "--model", "resnet18"),
+            ("--model: is for", "or --artifact"),
+        ),
+        (lambda: here("preprocess", "--artifact", place.script, place.photo, "--crop", "99"), ("--crop: is for",)),
         (lambda: here("infer", "--model", "resnet5O", place.photo), ("resnet5O", "did you mean", "resnet50")),
         (lambda: here("infer", "--route", "rocket", place.photo), ("rocket", "script")),
         (lambda: here("preprocess", "--model", "resnet*", place.photo), ("--model", "name one")),

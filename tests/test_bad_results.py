@@ -156,8 +156,16 @@ RESUMED: list[tuple[tuple[str, ...], str, str]] = [
     (("--strict",), "--strict", "without"),
     (("--self-check",), "--self-check", "without"),
     (("--models", "alexnet,vgg11"), "--models", "with resnet50"),
-    (("--routes", "fused"), "the choice of runners", "with python/eager, python/script"),
-    (("--runners", "cpp/aoti"), "the choice of runners", "with python/eager, python/script"),
+    (
+        ("--routes", "fused"),
+        "the runners, by --routes, --precisions, --device or --runners",
+        "with python/eager, python/script",
+    ),
+    (
+        ("--runners", "cpp/aoti"),
+        "the runners, by --routes, --precisions, --device or --runners",
+        "with python/eager, python/script",
+    ),
     (("--weights", "random"), "how files are made", "with --weights auto"),
     (("--crop", "200"), "how files are made", "with --weights auto"),
     (("--input", "data/images/coffee.png"), "--input", "with data/images/chelsea.jpg"),

@@ -78,7 +78,7 @@ def make_root(folder: Path, file: Path, *flags: str) -> Root:
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory, artifact: Artifact) -> Iterator[Root]:
     folder = tmp_path_factory.mktemp("script")
-    yield make_root(folder, artifact("squeezenet1_1", "script"), "--tar")
+    yield make_root(folder, artifact("squeezenet1_1", "script"), "--tar", "--route", "script")
     shutil.rmtree(folder)  # 0.8 GB, which pytest would keep for three runs
 
 
@@ -217,7 +217,10 @@ def test_the_manifest(kind: str, request: pytest.FixtureRequest, tmp_path: Path)
     versions = [tuple(map(int, text.split("."))) for text in re.findall(r"Name: GLIBC_([\d.]+)", said)]
     newest = ".".join(map(str, max(versions)))
     assert root.manifest["glibc"] == f"GLIBC_{newest}"
-    assert f"glibc {newest} or newer" in (root.bundle / "README.txt").read_text()
+    readme = (root.bundle / "README.txt").read_text()
+    assert f"glibc {newest} or newer" in readme
+    named = " --route script" if kind == "script" else ""
+    assert f"    bin/infer {root.artifact.name} PHOTO.jpg{named}\n" in readme
 
 
 def test_every_library_has_its_licence(script: Root) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_input import Place, Run, field, patched
+from bad_input import Place, Run, field, flipped, patched
 from conftest import ROOT, Done, native, one_line_error, python, unavailable
 from deploybench import checks, facts, machine, paths, record
 from deploybench.artifact import read_metadata
@@ -497,6 +497,13 @@ BAD = [
 @pytest.mark.parametrize(("arguments", "code", "words"), BAD)
 def test_what_cannot_be_looked_at(arguments: tuple[object, ...], code: int, words: tuple[str, ...], here: Run) -> None:
     one_line_error(here("doctor", *arguments), code, *words)
+
+
+def test_a_damaged_artifact(here: Run, place: Place, tmp_path: Path) -> None:
+    """In its weights, which no check reads."""
+    bad = tmp_path / "bad.ts"
+    bad.write_bytes(flipped("/data.pkl", 9)(place.script))
+    one_line_error(here("doctor", "--artifact", bad), 1, "bad.ts: is damaged (", "deploybench generate", "--force")
 
 
 def test_an_archive_that_is_no_artifact(here: Run, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_ctrl_c_and_resume(colours: Colours, tmp_path: Path) -> None:
     (data / "red" / "60.png").unlink()
     for more, what in (
         (("--limit", "3"), "--limit: "), (("--batch-size", "2"), "--batch-size: "), (("--data", tmp_path), "--data: "),
-        (("--precisions", "bf16"), "the choice of runners: "), (("--weights", "random"), "how files are made: "),
+        (("--precisions", "bf16"), "the runners, by --routes"), (("--weights", "random"), "how files are made: "),
     ):  # fmt: skip
         other = python("evaluate", "--resume", file, *more, cwd=tmp_path, env=colours.env)
         one_line_error(other, 2, what, "was begun with", "run evaluate without --resume")

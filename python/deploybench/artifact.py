@@ -234,6 +234,17 @@ def written_atomically(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
+def damaged(path: Path) -> str:
+    """Which part of an artifact is not as it was written; empty where all of it is, or where the format (.onnx) cannot tell."""
+    if path.suffix == ".onnx":
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() or ""
+    except NO_ZIP as error:
+        return str(error)
+
+
 def sweep(folder: Path) -> None:
     """Removes what killed runs left in `folder`: partial files whose process is gone, or, where it cannot be seen from here,
     that are older than any artifact takes."""

@@ -42,7 +42,7 @@ Versions, sizes and the sha256 of each file are in manifest.json, the licences i
 START = """\
 In this folder, give the program a photo:
 
-    {program} {artifact} PHOTO.jpg
+    {program} {artifact} PHOTO.jpg{named}
 
 `{program} --help` tells the rest."""
 START_OWN = "The program is {program}, the artifact {artifact}."
@@ -74,10 +74,16 @@ def find_tools() -> dict[str, str]:
 
 
 def fill(
-    folder: Path, program: Path, own: bool, file: Path, metadata: Metadata, tools: dict[str, str]
+    folder: Path,
+    program: Path,
+    own: bool,
+    file: Path,
+    metadata: Metadata,
+    tools: dict[str, str],
+    route: str | None = None,
 ) -> dict[str, Any]:
     """Makes the bundle of `program`, which is somebody's `own` or our `infer`, and the artifact `file` in the empty `folder`;
-    its manifest. Raises `runtime` and OSError."""
+    its manifest. `route`: by which `infer` is to run it, where not by the first for its kind. Raises `runtime` and OSError."""
     libraries = elf.mapped(program)
     if LIBTORCH not in libraries:
         what = f"does not use LibTorch ({LIBTORCH}); link it with deploybench::deploybench, see docs/library.md"
@@ -103,7 +109,7 @@ def fill(
         "cpu_flags": metadata.built_for.get("cpu_flags", []), "program": start, "artifact": file.name, "packages": packages,
     }  # fmt: skip
     more = MORE if file.suffix == ".pt2" else ""
-    said = (START_OWN if own else START).format(**about)
+    said = (START_OWN if own else START).format(**about, named=f" --route {route}" if route else "")
     readme = README.format(**{**about, "glibc": glibc, "start": said, "more": more, "loader": elf.loader(program)})
     (folder / "README.txt").write_text(readme, encoding="utf-8")
     parts = {start: "program", file.name: "artifact"} | {f"lib/{name}": "program" for name in ours}

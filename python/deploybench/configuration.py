@@ -136,7 +136,10 @@ SETTINGS = (
     *WORKER_FLAGS,
     *LOAD_FLAGS,
 )  # bench's
-DECIDED = {"runners": "the choice of runners", "generate": "how files are made"}  # by several flags
+DECIDED = {
+    "runners": "the runners, by --routes, --precisions, --device or --runners",
+    "generate": "how files are made",
+}  # by several flags
 
 
 def refuse_changed(

@@ -45,9 +45,10 @@ def commands(runner: str, file: str, generate: list[str]) -> list[str]:
     if one.runtime == "python":
         return [make, f"deploybench infer --artifact {quoted} --route {one.route.name} PHOTO"]
     named = "" if routes.of_kind(one.route.kind.name) is one.route else f" --route {one.route.name}"
+    bundle = f"deploybench bundle --artifact {quoted}{named}"
     return [
         make,
         f"{typed(paths.CPP_BIN / 'infer')} {quoted} PHOTO{named}",
-        f"deploybench bundle --artifact {quoted}",
+        *([bundle] if "cuda" not in generate else []),  # CUDA's libraries are not bundled
         "in CMake: find_package(deploybench REQUIRED), see docs/library.md",
     ]

@@ -282,6 +282,10 @@ def of_artifact(path: Path) -> Artifact:
         if "not made by deploybench" not in str(refusal):
             raise
         why_no_stamp = str(refusal)
+    if bad := artifact.damaged(path):
+        raise DeploybenchError(
+            "artifact_invalid", f"{shown(path)}: is damaged ({bad}); {artifact.REMAKE} MODEL --force"
+        )
     found, error = _probe("weights", str(path))
     why = str(found.get("why", error))
     if not metadata and why:

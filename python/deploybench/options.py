@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -281,6 +282,17 @@ def add_own_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--interpolation", choices=["bilinear", "bicubic"], help="of the resize (default bilinear)")
     group.add_argument("--mean", type=_mean, metavar="R,G,B", help="subtracted, of [0, 1] (default ImageNet's)")
     group.add_argument("--std", type=_std, metavar="R,G,B", help="divided by, of [0, 1] (default ImageNet's)")
+
+
+def refuse_beside_artifact(args: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]) -> None:
+    """An artifact says itself what was made and how: refuses flags, of those that `add_arguments` adds, that say it beside
+    --artifact."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for name in ("model", "precision", "weights", "resize", "crop", "interpolation", "mean", "std"):
+        if args.artifact and getattr(args, name, None) != parser.get_default(name):
+            what = f"is for a model that is made, and {paths.shown(args.artifact)} is there"
+            raise DeploybenchError("usage", f"--{name}: {what}; leave it out, or --artifact")
 
 
 def _mean(text: str) -> tuple[float, float, float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--program", type=Path, metavar="FILE",
         help="your own, linked with the C++ library (default: infer, which takes photos and folders)",
     )  # fmt: skip
+    what.add_argument(
+        "--route", metavar="NAME", help="how README.txt says to run it: fused, ... (default: the first for its kind)"
+    )
     where = parser.add_argument_group("where to")
     where.add_argument("--out", type=Path, metavar="FOLDER", help="default: dist/MODEL")
     where.add_argument("--tar", action="store_true", help="also FOLDER.tar.xz, which takes half a minute")
@@ -38,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Makes the folder, and the tar, and prints their size by part."""
     metadata = _read_artifact(args.artifact)
+    if args.route and (args.program or routes.route(args.route).kind.name != metadata.route):
+        why = "your own program chooses it" if args.program else f"does not run {metadata.route} files"
+        raise DeploybenchError("usage", f"--route {args.route}: {why}; leave it out")
     program = args.program or paths.CPP_BIN / "infer"
     if not program.is_file():
         what = "no such program; build it, as docs/library.md shows" if args.program else "not built; make build"
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 target.new.mkdir()
                 manifest = bundle_folder.fill(
-                    target.new, program, args.program is not None, args.artifact, metadata, tools
+                    target.new, program, args.program is not None, args.artifact, metadata, tools, args.route
                 )
                 if tar:
                     terminal.notice(f"packing {paths.shown(tar)}")
@@ -85,12 +90,7 @@ def _read_artifact(path: Path) -> Metadata:
     if metadata.device != "cpu":
         what = f"is for CUDA, whose libraries take gigabytes and come under NVIDIA's licence; for a CPU {again}"
         raise DeploybenchError("artifact_device", f"{paths.shown(path)}: {what} --device cpu")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except artifact.NO_ZIP as error:
-        bad = str(error)
-    if bad:
+    if bad := artifact.damaged(path):
         raise DeploybenchError("artifact_invalid", f"{paths.shown(path)}: is damaged ({bad}); {again} --force")
     return metadata
 

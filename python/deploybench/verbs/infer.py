@@ -109,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 def classify(args: argparse.Namespace) -> tuple[dict[str, Any], int, Iterator[Answer]]:
     """What is to be said about the classifier, the number of images, and an answer for each as it is asked for."""
+    options.refuse_beside_artifact(args, add_arguments)
     given = [*args.inputs, *(stream.listed_files(args.list) if args.list else [])]
     inputs = stream.photo_files(given or [paths.PHOTO])
     path = args.artifact or _make(args)

@@ -49,6 +49,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         raise DeploybenchError(
             "usage", f"{args.out}: a file of --format {args.format} ends in .{args.format}; rename it"
         )
+    options.refuse_beside_artifact(args, add_arguments)
     if args.artifact:
         metadata = artifact.read_metadata(args.artifact)
         name = metadata.model
