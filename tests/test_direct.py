@@ -219,6 +219,24 @@ def edges() -> Net:
                d=conv(4, 6, 1), e=conv(4, 5, 1), head=head(6 + 8 + 5))  # fmt: skip
 
 
+def gates() -> Net:
+    """Squeeze and excitation of linear layers, in all spellings of its views; `same` padding; a mean over width and height."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.relu(n.a(x.float()))
+
+        def gate(squeezed: torch.Tensor) -> torch.Tensor:
+            return torch.sigmoid(n.up(F.relu(n.down(squeezed))))
+
+        b = a * gate(a.mean((-1, -2)))[:, :, None, None]
+        c = b * gate(F.adaptive_avg_pool2d(b, 1).squeeze(-1).squeeze(-1)).unsqueeze(-1).unsqueeze(-1)
+        d = c * gate(F.adaptive_avg_pool2d(c, 1).view(len(c), -1)).view(len(c), -1, 1, 1).expand_as(c)
+        return answer(n.head, n.b(d))
+
+    return Net(run, a=conv(3, 20, 3, padding="same"), down=nn.Linear(20, 6), up=nn.Linear(6, 20),
+               b=conv(20, 12, (5, 1), padding="same"), head=head(12))  # fmt: skip
+
+
 def linears() -> Net:
     """As the heads of VGG and MobileNet V3: linear layers one after the other, over a flattened image and over vectors, with an
     activation, numbers of their own, a norm and a sum between them."""
@@ -234,7 +252,20 @@ def linears() -> Net:
                last=nn.Linear(14, 5))  # fmt: skip
 
 
-NETS = [odd_shapes, residuals, concatenations, mobile, pools, norms, rejoined, from_the_end, vectors, linears, edges]
+NETS = [
+    odd_shapes,
+    residuals,
+    concatenations,
+    mobile,
+    pools,
+    norms,
+    rejoined,
+    from_the_end,
+    vectors,
+    linears,
+    edges,
+    gates,
+]
 
 
 class Metadata:
@@ -337,6 +368,8 @@ def test_an_input_of_another_size_is_refused(tmp_path: Path) -> None:
      "mul.Tensor of such shapes"),
     (Net(lambda n, x: n.head((n.pooled(n.a(x)) + n.one.weight).permute(0, 3, 1, 2)), a=nn.Conv2d(3, 4, 3), one=nn.Conv2d(1, 1, 1),
          pooled=pooled(), head=head(4)), "widens"),
+    (Net(lambda n, x: n.head(F.adaptive_avg_pool2d(n.a(x), 1).expand_as(n.a(x))), a=nn.Conv2d(3, 4, 3), head=head(4)), "expansion"),
+    (Net(lambda n, x: n.head(n.a(x)), a=nn.Conv2d(3, 4, 2, padding="same"), head=head(4)), "aten.conv2d.padding"),
     (Net(lambda n, x: F.max_pool2d(n.a(x), 8).flatten(1), a=nn.Conv2d(3, 4, 3)), "an answer that is a flattened image"),
     (Net(lambda n, x: n.head(torch.erfinv(n.a(x).tanh())), a=nn.Conv2d(3, 4, 3), head=head(4)), "aten.tanh.default"),
     (Net(lambda n, x: n.head(n.a(x).roll(1, 2)), a=nn.Conv2d(3, 4, 3), head=head(4)), "direct route"),

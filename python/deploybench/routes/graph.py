@@ -38,6 +38,8 @@ def drop_copies(graph: fx.GraphModule) -> None:
         graph, aten.clone.default, aten.alias.default, aten.lift_fresh_copy.default, aten.contiguous.default
     ):
         node.replace_all_uses_with(node.args[0])
+    for node in _calls(graph, aten._assert_tensor_metadata.default):  # what `x.float()` leaves, of float32
+        graph.graph.erase_node(node)
     for node in _calls(graph, aten.pad.default):
         if not any(node.args[1]):
             node.replace_all_uses_with(node.args[0])
@@ -66,6 +68,20 @@ def fold_constants(graph: fx.GraphModule) -> None:
             continue
         if isinstance(value, torch.Tensor) and value.nbytes <= MAX_CONSTANT_BYTES:
             node.replace_all_uses_with(_constant(graph, node, value.clone()))
+
+
+def state_padding(graph: fx.GraphModule) -> None:
+    """`same` and `valid` as the numbers that they are, where the border is as wide on both sides."""
+    defaults: tuple[Any, ...] = (None, [1], "valid", [1], 1)  # bias, stride, padding, dilation, groups
+    for node in _calls(graph, aten.conv2d.padding):
+        given = tuple(node.args)
+        source, weight, bias, stride, padding, dilation, groups = given + defaults[len(given) - 2 :]
+        border = [0, 0]
+        if padding == "same":
+            border = [step * (size - 1) for step, size in zip(2 * dilation, _shape(weight)[2:], strict=False)]
+        if not any(both % 2 for both in border):
+            node.target = aten.conv2d.default
+            node.args = (source, weight, bias, stride, [both // 2 for both in border], dilation, groups)
 
 
 def fold_batch_norm(graph: fx.GraphModule) -> None:
@@ -108,7 +124,7 @@ def pool_by_size(graph: fx.GraphModule) -> None:
                 continue
             keep = True
         else:
-            if len(_shape(source)) != 4 or [axis % 4 for axis in node.args[1]] != [2, 3] or node.kwargs:
+            if len(_shape(source)) != 4 or sorted(axis % 4 for axis in node.args[1]) != [2, 3] or node.kwargs:
                 continue
             keep = len(node.args) > 2 and bool(node.args[2])
         with graph.graph.inserting_before(node):
@@ -237,6 +253,7 @@ def _scale_convolution(graph: fx.GraphModule, node: Any, scale: torch.Tensor, sh
 REWRITINGS = (
     drop_copies,
     fold_constants,
+    state_padding,
     fold_batch_norm,
     pool_by_size,
     fold_hard_sigmoid,

@@ -33,7 +33,11 @@ def _reshape(reader: Reader, node: fx.Node) -> None:
     elif seen.look == "shuffled" and shape[1:] == list(size) and seen.groups == 2:
         out = Value(*size)
         reader.emit(node, Operation("interleave", value, out, more={"begin": 0}))
-    elif seen.look in ("nchw", "flat") and shape[1:] == [value.channels, value.height, value.width][: len(shape) - 1]:
+    elif (
+        seen.look in ("nchw", "flat")
+        and len(shape) > 1
+        and shape[1:] == [value.channels, value.height, value.width][: len(shape) - 1]
+    ):
         reader.seen[node] = Seen(value)
     else:
         raise unknown(f"a reshape to {shape}")
@@ -99,9 +103,24 @@ def _slice(reader: Reader, node: fx.Node) -> None:
 
 def _unsqueeze(reader: Reader, node: fx.Node) -> None:
     seen = reader.one(node.args[0])
-    if seen.look != "selected" or node.args[1] != 1:
+    if seen.look != "selected":
+        _reshape(reader, node)
+        return
+    if node.args[1] != 1:
         raise unknown("an unsqueeze")
     reader.seen[node] = Seen(seen.value, "flat" if node.meta["val"].ndim == 2 else "nchw")
+
+
+def _expand(reader: Reader, node: fx.Node) -> None:
+    """A vector to the size of the image that it is then added to or multiplied with, which spreads it all the same."""
+    source: Any = node.args[0]
+    seen, shape = reader.one(source), node.meta["val"].shape
+    beside = [side for user in node.users for side in user.all_input_nodes if side is not node]
+    joined = all(user.target in (aten.add.Tensor, aten.mul.Tensor) for user in node.users)
+    whole = all(side.target is not node.target and side.meta["val"].shape == shape for side in beside)
+    if not (seen.look == "nchw" and source.meta["val"].shape[:2] == shape[:2] and joined and whole and beside):
+        raise unknown("an expansion")
+    reader.seen[node] = seen
 
 
 HANDLERS: dict[Any, Handler] = {
@@ -116,4 +135,7 @@ HANDLERS: dict[Any, Handler] = {
     aten.slice.Tensor: _slice,
     aten.select.int: _slice,
     aten.unsqueeze.default: _unsqueeze,
+    aten.squeeze.dim: _reshape,
+    aten.squeeze.dims: _reshape,
+    aten.expand.default: _expand,
 }
