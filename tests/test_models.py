@@ -11,7 +11,7 @@ import numpy
 import pytest
 import torch
 from conftest import PHOTOS
-from deploybench import images, models
+from deploybench import images, models, paths, results_file, summary
 from deploybench import weights as weights_of
 from deploybench.errors import DeploybenchError
 
@@ -148,3 +148,15 @@ def test_old_densenet_keys_are_renamed(tmp_path: Path) -> None:
     target = torchvision.models.densenet121(weights=None)
     weights_of.load(tmp_path / "old.pth", target, models.find("densenet121").deviation.rename)
     torch.testing.assert_close(target.state_dict(), source.state_dict(), rtol=0, atol=0)
+
+
+def test_what_mends_random_weights() -> None:
+    """What `make download` fetches are torchvision's."""
+    results = results_file.load(paths.ROOT / "docs" / "results" / "resnet50-cpu.json")
+    for chosen, remedy in (
+        (["resnet50"], "make download"),
+        (["shop:network"], "--weights FILE"),
+        (["a:b", "vgg11"], "make download"),
+    ):
+        results["config"]["models"] = chosen
+        assert summary.warnings(results)[-1].endswith(f"labels mean nothing ({remedy})")

@@ -9,7 +9,7 @@ from typing import Any
 
 import tabulate
 
-from deploybench import accuracy
+from deploybench import accuracy, models
 from deploybench.accuracy import Accuracy
 from deploybench.paths import shown, typed
 from deploybench.rounds import BASELINE
@@ -163,7 +163,8 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     if results["others"]:
         lines.append(f"note: {results['others']} other files are no photos of a class, and were left out")
     if any(about["weights_origin"] == "random" for about in results["models"].values()):
-        lines.append("warning: RANDOM weights: agreement is real, accuracy means nothing (make download)")
+        remedy = models.where_weights_come_from(results["config"]["models"])
+        lines.append(f"warning: RANDOM weights: agreement is real, accuracy means nothing ({remedy})")
     return lines
 
 

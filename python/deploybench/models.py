@@ -176,6 +176,12 @@ def default_weights(model: Model) -> Any:
     return get_model_weights(model.name).DEFAULT
 
 
+def where_weights_come_from(chosen: Iterable[str]) -> str:
+    """What mends random weights, of the models of a config: torchvision's can be downloaded, one's own are one's own."""
+    named = list(chosen)
+    return "--weights FILE" if named and all(":" in name for name in named) else "make download"
+
+
 def preprocessing(model: Model) -> Preprocessing:
     """The transform that goes with torchvision's default weights of `model`."""
     from deploybench.images import Preprocessing

@@ -9,7 +9,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from deploybench import checks, facts, panel, record, stats
+from deploybench import checks, facts, models, panel, record, stats
 from deploybench.checks import PROBLEM, WARNING
 from deploybench.rounds import BASELINE
 
@@ -231,7 +231,8 @@ def warnings(results: dict[str, Any]) -> list[str]:
     judged = checks.examine(facts.Results(results))
     found = [f"{one.found}: {checks.remedy(name, one)}" for name, one in judged if one.level in (WARNING, PROBLEM)]
     if any(run.get("weights_origin") == "random" for run in results["runs"]):
-        found.append("RANDOM weights: speed and parity are real, labels mean nothing (make download)")
+        remedy = models.where_weights_come_from(results["config"].get("models", []))
+        found.append(f"RANDOM weights: speed and parity are real, labels mean nothing ({remedy})")
     return [*found, *results.get("accuracy", {}).get("warnings", [])]
 
 
