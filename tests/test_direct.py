@@ -220,10 +220,11 @@ def edges() -> Net:
 
 
 def gates() -> Net:
-    """Squeeze and excitation of linear layers, in all spellings of its views; `same` padding; a mean over width and height."""
+    """Squeeze and excitation of linear layers, in all spellings of its views; `same` padding; a mean over width and height; an
+    input that the model normalises itself, and logits at a temperature."""
 
     def run(n: Any, x: torch.Tensor) -> torch.Tensor:
-        a = F.relu(n.a(x.float()))
+        a = F.relu(n.a((x.float() - n.mean.weight.reshape(1, 3, 1, 1)) / n.std.weight.reshape(1, 3, 1, 1)))
 
         def gate(squeezed: torch.Tensor) -> torch.Tensor:
             return torch.sigmoid(n.up(F.relu(n.down(squeezed))))
@@ -231,9 +232,11 @@ def gates() -> Net:
         b = a * gate(a.mean((-1, -2)))[:, :, None, None]
         c = b * gate(F.adaptive_avg_pool2d(b, 1).squeeze(-1).squeeze(-1)).unsqueeze(-1).unsqueeze(-1)
         d = c * gate(F.adaptive_avg_pool2d(c, 1).view(len(c), -1)).view(len(c), -1, 1, 1).expand_as(c)
-        return answer(n.head, n.b(d))
+        return answer(n.head, n.b(d)) / 0.7 - 1
 
-    return Net(run, a=conv(3, 20, 3, padding="same"), down=nn.Linear(20, 6), up=nn.Linear(6, 20),
+    mean, std = nn.Linear(3, 1), nn.Linear(3, 1)
+    nn.init.uniform_(std.weight, 0.2, 0.3)
+    return Net(run, mean=mean, std=std, a=conv(3, 20, 3, padding="same"), down=nn.Linear(20, 6), up=nn.Linear(6, 20),
                b=conv(20, 12, (5, 1), padding="same"), head=head(12))  # fmt: skip
 
 
@@ -369,6 +372,8 @@ def test_an_input_of_another_size_is_refused(tmp_path: Path) -> None:
     (Net(lambda n, x: n.head((n.pooled(n.a(x)) + n.one.weight).permute(0, 3, 1, 2)), a=nn.Conv2d(3, 4, 3), one=nn.Conv2d(1, 1, 1),
          pooled=pooled(), head=head(4)), "widens"),
     (Net(lambda n, x: n.head(F.adaptive_avg_pool2d(n.a(x), 1).expand_as(n.a(x))), a=nn.Conv2d(3, 4, 3), head=head(4)), "expansion"),
+    (Net(lambda n, x: n.head(1 / n.a(x)), a=nn.Conv2d(3, 4, 3), head=head(4)), "aten.reciprocal"),
+    (Net(lambda n, x: n.head(n.a(x) - n.a(x)), a=nn.Conv2d(3, 4, 3), head=head(4)), "aten.sub.Tensor by an activation"),
     (Net(lambda n, x: n.head(n.a(x)), a=nn.Conv2d(3, 4, 2, padding="same"), head=head(4)), "aten.conv2d.padding"),
     (Net(lambda n, x: F.max_pool2d(n.a(x), 8).flatten(1), a=nn.Conv2d(3, 4, 3)), "an answer that is a flattened image"),
     (Net(lambda n, x: n.head(torch.erfinv(n.a(x).tanh())), a=nn.Conv2d(3, 4, 3), head=head(4)), "aten.tanh.default"),

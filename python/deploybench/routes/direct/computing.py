@@ -76,11 +76,14 @@ def _map(reader: Reader, node: fx.Node, **what: Any) -> None:
 
 
 def _arithmetic(reader: Reader, node: fx.Node) -> None:
-    join = "add" if node.target is aten.add.Tensor else "mul"
+    join = "add" if node.target in (aten.add.Tensor, aten.sub.Tensor) else "mul"
     if node.kwargs:
         raise unknown(f"{node.target} with {', '.join(node.kwargs)}")
     sides = list(node.args[:2])
     values = [side for side in sides if isinstance(side, fx.Node) and side in reader.seen]
+    inverse = {aten.sub.Tensor: torch.neg, aten.div.Tensor: torch.reciprocal}.get(node.target)  # type: ignore[call-overload]
+    if inverse and values != sides[:1]:
+        raise unknown(f"{node.target} by an activation")
     if len(values) == 2:
         first, second = (reader.seen[one] for one in values)
         if (first.value.height, first.value.width) == (1, 1):  # the one that is spread over the other comes second
@@ -96,6 +99,7 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
     seen = reader.one(values[0])
     constant = next(side for side in sides if side is not values[0])
     number = reader.constants[constant] if isinstance(constant, fx.Node) else torch.tensor([float(constant)])  # type: ignore[arg-type]
+    number = inverse(number) if inverse else number
     channels = seen.value.channels
     axis = -1 if seen.look == "nhwc" else 1
     if values[0].meta["val"].shape != node.meta["val"].shape:
@@ -153,6 +157,8 @@ HANDLERS: dict[Any, Handler] = {
     aten.relu6.default: _activation("Clamp:0.0:6.0"),
     aten.add.Tensor: _arithmetic,
     aten.mul.Tensor: _arithmetic,
+    aten.sub.Tensor: _arithmetic,
+    aten.div.Tensor: _arithmetic,
     aten.max_pool2d.default: _pool,
     aten.avg_pool2d.default: _pool,
     aten.layer_norm.default: _layer_norm,
