@@ -30,8 +30,8 @@ struct bf16 {
 DIRECT_INLINE vec all(float x) { return vec{} + x; }
 
 // ---- loads and stores, `N` of the L lanes ----
-// A whole register by a plain access: g++ 12 makes two halves of a memcpy of 32 bytes, through the stack, where the load of the
-// whole waits for both; kernels took five times as long with AVX2.
+// A whole register by a plain access: g++ 12 makes two halves of a memcpy of 32 bytes, through the stack, where the
+// load of the whole waits for both; kernels took five times as long with AVX2.
 template <int N = L>
 DIRECT_INLINE vec load(const float* p) {
   if constexpr (N == L) {
