@@ -385,6 +385,15 @@ def test_what_it_does_not_know_is_named(net: Net, words: str, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_code_cannot_reach_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At 2 GB, where the linker would say that it returned 1 exit status."""
+    monkeypatch.setattr(direct, "MOST_WEIGHTS", 1000)
+    with pytest.raises(DeploybenchError, match=r"weights of .* GB, which the code beside them cannot reach") as refusal:
+        built(odd_shapes().eval(), tmp_path / "net.pt2")
+    assert refusal.value.code == "unsupported"
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_no_route_runs_is_refused(tmp_path: Path) -> None:
     flags = ("generate", "--models", "squeezenet1_1", "--weights", "random", "--artifacts", tmp_path)
     one_line_error(python(*flags, "--routes", "script,direct", "--precisions", "fp16"), 2, "fp16", "--device cuda")

@@ -24,6 +24,8 @@ PORTABLE = ["-march=x86-64-v3"]
 # A process may load several networks, and they must share nothing: the loader would make one of statics of the same name.
 APART = ["-fno-gnu-unique", "-fvisibility=hidden"]
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-gnu-unique"]
+# Bytes. Code names its data by offsets of 31 bits, of which the code itself takes some; the linker fails beyond (RegNet-Y 128GF).
+MOST_WEIGHTS = (2 << 30) - (64 << 20)
 
 
 def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
@@ -41,6 +43,9 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
     found = layout.place_concatenations(plan.operations(module))
     places = layout.plan(found, machine.image_channels)
     source, weights = emit.program(found, places, machine)
+    if len(weights) > MOST_WEIGHTS:
+        what = f"weights of {len(weights) / 1e9:.1f} GB, which the code beside them cannot reach"
+        raise DeploybenchError("unsupported", f"{what}; use --routes aoti")
     with tempfile.TemporaryDirectory(prefix="deploybench-") as scratch:
         folder = Path(scratch)
         (folder / "network.cpp").write_text(source, encoding="utf-8")
