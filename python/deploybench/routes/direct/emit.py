@@ -11,7 +11,7 @@ import torch
 
 from deploybench.routes.direct.layout import Layout
 from deploybench.routes.direct.operation import Operation, Value
-from deploybench.routes.direct.tiles import Machine, packed, sum_of, tiling
+from deploybench.routes.direct.tiles import SCATTERED, Machine, packed, sum_of, tiling
 
 STAY_BYTES = 256 << 10  # weights above are read once a call and pixels many times, below the other way round
 
@@ -131,9 +131,16 @@ def _convolution(text: Program, operation: Operation) -> None:
     distances = _distances(text, operation)
     bare = all(value.root.border == (0, 0) for value in (src, out, operation.other) if value is not None)
     flat = (kh, kw) == (1, 1) and operation.stride == (1, 1) and bare  # the whole image is one row of pixels
-    columns = out.height * out.width if flat else out.width
+    rows, columns = (1, out.height * out.width) if flat else (out.height, out.width)
     vectors = -(-per_group // machine.lanes)
-    nv, mr, tiles = tiling(columns, vectors, kh * kw * depth, machine)
+    cycles, nv, mr, tiles = tiling(columns, vectors, kh * kw * depth, machine)
+    # Tiles that go on in the next row are full whatever the width. Not of 32 registers: those have 7 or 14 pixels.
+    scattered = False
+    if machine.registers == 16 and not flat and not operation.before:
+        across = tiling(rows * columns, vectors, kh * kw * depth, machine, SCATTERED)
+        scattered = across.cycles < rows * cycles
+        if scattered:
+            (_, nv, mr, tiles), rows, columns = across, 1, rows * columns
     panels = -(-vectors // nv)
     last = vectors - (panels - 1) * nv
     weights, bias = packed(one, operation.bias, nv, panels, last, machine)
@@ -141,7 +148,7 @@ def _convolution(text: Program, operation: Operation) -> None:
         KH=kh, RUNS=one.runs, RUN=one.run, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
         A_PIX=depth if operation.before else operation.stride[0] * distances["IN_PIX"],
         IC=one.channels, OC=per_group, GROUPS=one.groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
-        ROWS=1 if flat else out.height, TILES=tiles, MR=mr, LONG=columns - tiles * (mr - 1),
+        ROWS=rows, COLUMNS=out.width, SCATTERED=scattered, TILES=tiles, MR=mr, LONG=columns - tiles * (mr - 1),
         PANELS=panels, NV=nv, LAST_NV=last, TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes,
         WEIGHTS_STAY=weights.numel() * machine.bytes > STAY_BYTES and not operation.before,
         PREPARED=bool(operation.before), SCALED=operation.scale is not None and bool(operation.before),

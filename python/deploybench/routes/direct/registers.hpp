@@ -27,7 +27,12 @@ struct bf16 {
   std::uint16_t bits;
 };
 
-DIRECT_INLINE vec all(float x) { return vec{} + x; }
+// Not as vec{} + x: for the sake of a negative zero that is an addition, and kernels took half as long again (AVX2).
+#ifdef __AVX512F__
+DIRECT_INLINE vec all(float x) { return (vec)_mm512_set1_ps(x); }
+#else
+DIRECT_INLINE vec all(float x) { return (vec)_mm256_set1_ps(x); }
+#endif
 
 // ---- loads and stores, `N` of the L lanes ----
 // A whole register by a plain access: g++ 12 makes two halves of a memcpy of 32 bytes, through the stack, where the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -34,12 +35,26 @@ class Machine:
         return "float" if self.precision == "fp32" else "bf16"
 
 
-def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine) -> tuple[int, int, int]:
-    """(NV, MR, tiles of a row) that take the fewest cycles by count: two multiply-adds or loads a cycle, four cycles until a
-    sum can be added to again, and some for the end of each tile."""
-    best: tuple[float, int, int, int] | None = None
+SCATTERED = 6  # pixels of a tile that lie anywhere; the address of each takes one of 16 registers
+
+
+class Tiling(NamedTuple):
+    """How a row of pixels is cut."""
+
+    cycles: float  # that it takes
+    nv: int  # registers of channels of a tile
+    mr: int  # pixels of a tile, or one less
+    tiles: int
+
+
+def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine, pixels_at_most: int = 32) -> Tiling:
+    """The one that takes the fewest cycles by count: two multiply-adds or loads a cycle, four cycles until a sum can be added to
+    again, and some for the end of each tile."""
+    best: Tiling | None = None
     for nv in range(1, 9):
-        most = (machine.registers - nv - 1) // nv
+        # For the weights, for a pixel, and one that g++ wants: 4 pixels by 3 of 16 registers went through the stack, at
+        # 60 GFLOP/s instead of 90.
+        most = min((machine.registers - nv - 2) // nv, pixels_at_most)
         if most < 1 or nv > registers_of_channels:
             continue
         tiles = -(-pixels // most)
@@ -54,10 +69,10 @@ def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine
             for vectors, count in ((nv, panels - 1), (last, 1)):
                 step = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
                 cycles += how_many * count * (depth * step + 2 * rows * vectors + 20)
-        if best is None or cycles < best[0]:
-            best = (cycles, nv, mr, tiles)
+        if best is None or cycles < best.cycles:
+            best = Tiling(cycles, nv, mr, tiles)
     assert best is not None
-    return best[1:]
+    return best
 
 
 @dataclass(frozen=True)
