@@ -37,8 +37,8 @@ infer:       ## the top 5 of a photo (ARGS=photo.jpg) in Python
 	  $(if $(PRECISIONS),--precision $(PRECISIONS)) $(ARGS)
 bench:       ## compare Python and C++ on MODELS
 	$(SESSION) bench -- $(MODEL_FLAGS)
-bundle:      ## make a folder to ship (ARGS="--artifact FILE --tar"): C++ program, libraries, artifact
-	$(SESSION) bundle -- $(ARGS)
+bundle:      ## make a folder to ship, of MODELS or ARGS="--artifact FILE": C++ program, libraries, artifact
+	$(SESSION) bundle -- $(if $(findstring --artifact,$(ARGS)),,--models $(MODELS)) $(ARGS)
 report:      ## show the last results again
 	$(SESSION) report -- $(ARGS)
 docs:        ## build the documents as a site, into dist/docs

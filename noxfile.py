@@ -216,12 +216,18 @@ def panel(session: nox.Session) -> None:
 
 @job("python", "cpp")
 def bundle(session: nox.Session) -> None:
-    """Make a folder to ship (-- --artifact FILE --out FOLDER --tar; without them ResNet-50)."""
+    """Make a folder to ship (-- --artifact FILE --out FOLDER --tar; or of --models MODEL, else ResNet-50, scripted)."""
     build(session)
-    arguments = session.posargs
-    if not arguments:
-        deploybench(session, "generate")
-        arguments = ["--artifact", "artifacts/resnet50.script-fp32-cpu.ts", "--force"]
+    arguments = session.posargs or ["--models", "resnet50"]
+    if arguments[0] == "--models":
+        model = "".join(arguments[1:2])
+        deploybench(session, "generate", "--models", model)
+        arguments = [
+            "--artifact",
+            f"artifacts/{model.rpartition(':')[2]}.script-fp32-cpu.ts",
+            "--force",
+            *arguments[2:],
+        ]
     deploybench(session, "bundle", *arguments)
 
 
