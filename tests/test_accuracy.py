@@ -183,6 +183,13 @@ def test_damaged_files(name: str, way: list[Any], value: Any, tmp_path: Path, he
     one_line_error(here("report", file), 1, "x.evaluation.json: not an evaluation")
 
 
+def test_a_name_that_hides_what_it_is(tmp_path: Path, here: Run) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(evaluation()))
+    one_line_error(
+        here("report", tmp_path / "x.json"), 1, "x.json", "one of evaluate, whose name ends in .evaluation.json"
+    )
+
+
 def test_accuracy_joins_the_times(tmp_path: Path, here: Run) -> None:
     timed = sound_results()
     (model,) = {run["model"] for run in timed["runs"]}

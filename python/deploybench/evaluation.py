@@ -11,7 +11,7 @@ from typing import Any
 
 from deploybench import results_file, soundness
 
-KIND, SCHEMA = "evaluation", 1
+SCHEMA = 1
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -56,7 +56,7 @@ RUN: soundness.Checks = {
 
 def _flaws(results: object) -> Iterator[str]:
     """What is wrong with the content of a file, which anybody may have written or cut."""
-    if not isinstance(results, dict) or results.get("kind") != KIND:
+    if not isinstance(results, dict) or results.get("kind") != soundness.EVALUATION:
         yield "it is of another kind"
         return
     if results.get("schema") != SCHEMA:

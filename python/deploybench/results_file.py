@@ -16,7 +16,7 @@ from deploybench.errors import DeploybenchError
 from deploybench.paths import shown, typed
 from deploybench.record import OLD
 
-EVALUATION = ".evaluation.json"  # how results of `evaluate` are called, which lie beside those of `bench`
+EVALUATION = f".{soundness.EVALUATION}.json"  # how results of `evaluate` are called, which lie beside those of `bench`
 
 
 def new_path(folder: Path, suffix: str = ".json") -> Path:

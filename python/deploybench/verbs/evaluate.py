@@ -23,6 +23,7 @@ from deploybench import (
     respondent,
     results_file,
     routes,
+    soundness,
     terminal,
 )
 from deploybench.errors import DeploybenchError
@@ -128,7 +129,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
     photos = dataset.sample(photos, args.limit or len(photos.photos))
     path = results_file.new_path(args.results, results_file.EVALUATION)
     results = {
-        "kind": evaluation.KIND,
+        "kind": soundness.EVALUATION,
         "schema": evaluation.SCHEMA,
         "complete": False,
         "environment": record.environment(),
