@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,8 +250,22 @@ def test_cuda_where_there_is_none(program: str, place: Place, programs: dict[str
 def test_an_artifact_of_another_device(program: str, place: Place, programs: dict[str, Run], tmp_path: Path) -> None:
     bad = tmp_path / "net.script-fp32-cuda.ts"
     bad.write_bytes(patched(place.script, device="cuda"))
-    words = (str(bad), "made for cuda, not for cpu", "deploybench generate --models net --device cpu")
+    make = "deploybench generate --models sound_module:net --routes script --device cpu"
+    words = (str(bad), "made for cuda, not for cpu", make)
     refused(programs[program], (tmp_path,), 1, words, "--artifact", bad, "--device", "cpu", "--input", place.tensor)
+
+
+@pytest.mark.parametrize("program", [WORKER, BENCH])
+def test_the_command_that_makes_it_again(program: str, place: Place, programs: dict[str, Run], tmp_path: Path) -> None:
+    """In both languages it names one's own factory, all that was asked for, and the folder, as words of a shell."""
+    bad = tmp_path / "my files" / "net.script-bf16-cuda.ts"
+    bad.parent.mkdir()
+    weights = {"origin": "file", "name": "it's mine.pth", "sha256": "0"}
+    bad.write_bytes(patched(place.script, precision="bf16", device="cuda", weights=weights))
+    done = programs[program]("--artifact", bad, "--device", "cpu", "--input", place.tensor)
+    asked = ["--routes", "script", "--precisions", "bf16", "--device", "cpu", "--weights", "it's mine.pth"]
+    made = ["deploybench", "generate", "--models", "sound_module:net", *asked, "--artifacts", str(bad.parent)]
+    one_line_error(done, 1, str(bad), shlex.join(made))
 
 
 @pytest.mark.parametrize("program", [WORKER, INFER, BENCH, CPP_INFER])

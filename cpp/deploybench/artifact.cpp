@@ -40,19 +40,25 @@ constexpr const char* unpacking_remedy =
     "set TMPDIR to a folder that can be written to, has room for it, and is not mounted noexec";
 constexpr const char* metadata_record = "extra/deploybench.json";
 
-[[noreturn]] void rethrow(const std::string& path, Code code, const std::string& message) {
+std::string make_again(const std::string& path, const Metadata& metadata) {
+  return "make it again: " + making(path, metadata) + " with --force";
+}
+
+// `metadata` of the artifact at `path`, where it could be read.
+[[noreturn]] void rethrow(const std::string& path, Code code, const std::string& message, const Metadata* metadata) {
   if (is_memory_shortage(message)) {
     throw Error(Code::out_of_memory, path, "not enough memory for this model and batch", "use a smaller batch");
   }
   if (is_unpacking_problem(message)) {
     throw Error(Code::runtime, path, "cannot be unpacked (" + essence(message) + ")", unpacking_remedy);
   }
-  throw Error(code, path, essence(message), generate_command);
+  const bool known = metadata != nullptr && !metadata->model.empty();
+  throw Error(code, path, essence(message), known ? make_again(path, *metadata) : generate_command);
 }
 
 // Runs what calls into torch, and turns every exception of torch into an Error with `code` and one line of text.
 template <typename Work>
-auto guarded(const std::string& path, Code code, const Work& work) {
+auto guarded(const std::string& path, Code code, const Work& work, const Metadata* metadata = nullptr) {
   try {
     return work();
   } catch (const Error&) {
@@ -62,9 +68,9 @@ auto guarded(const std::string& path, Code code, const Work& work) {
   } catch (const std::system_error&) {  // no thread is left: not the artifact's fault
     throw;
   } catch (const c10::Error& error) {
-    rethrow(path, code, error.what_without_backtrace());
+    rethrow(path, code, error.what_without_backtrace(), metadata);
   } catch (const std::exception& error) {
-    rethrow(path, code, error.what());
+    rethrow(path, code, error.what(), metadata);
   }
 }
 
@@ -88,9 +94,7 @@ void check_cuda(const std::string& path) {
 }
 
 void check_device(const std::string& path, const LoadOptions& options, const Metadata& metadata) {
-  const auto make = [&](const std::string& device) {
-    return "make one with `deploybench generate --models " + metadata.model + " --device " + device + "`";
-  };
+  const auto make = [&](const std::string& device) { return "make one with " + making(path, metadata, "", device); };
   if (!options.device.empty() && options.device != metadata.device) {
     throw Error(Code::artifact_device, path, "made for " + metadata.device + ", not for " + options.device,
                 make(options.device));
@@ -145,7 +149,7 @@ Metadata metadata_in(const std::string& readable, const std::string& path) {
   Metadata metadata = parse_metadata({static_cast<const char*>(data.get()), size}, path);
   if (!has_code && !is_package) {
     throw Error(Code::artifact_invalid, path, "route " + metadata.route + " runs in Python only",
-                "make one for C++ with `deploybench generate --models " + metadata.model + "`");
+                "make one for C++ with " + making(path, metadata, "script"));
   }
   return metadata;
 }
@@ -314,7 +318,8 @@ void Artifact::State::keep(const c10::IValue& result) {
                     result.toTensor().sizes() == at::IntArrayRef({input.size(0), model->metadata.classes});
   if (!fits) {
     throw Error(Code::artifact_invalid, model->path,
-                "its output is not one tensor [N," + std::to_string(model->metadata.classes) + "]", generate_command);
+                "its output is not one tensor [N," + std::to_string(model->metadata.classes) + "]",
+                make_again(model->path, model->metadata));
   }
   output = result.toTensor().to(at::Device(at::kCPU), at::kFloat).contiguous();
 }
@@ -374,15 +379,17 @@ Artifact Artifact::load(const std::string& path, const LoadOptions& options) {
   const OpenFile file = open_artifact(path, options.sha256);
   auto model = std::make_shared<Model>();
   model->path = path;
-  return guarded(path, Code::artifact_invalid, [&] {
+  const auto load = [&] {
     const c10::InferenceMode guard;
     model->load(file.readable(), options);
-    return Artifact(std::make_unique<State>(std::move(model)));
-  });
+    return Artifact(std::make_unique<State>(model));
+  };
+  return guarded(path, Code::artifact_invalid, load, &model->metadata);
 }
 
 Artifact Artifact::another() const {
-  return guarded(state_->model->path, Code::runtime, [&] { return Artifact(std::make_unique<State>(state_->model)); });
+  const auto share = [&] { return Artifact(std::make_unique<State>(state_->model)); };
+  return guarded(state_->model->path, Code::runtime, share, &state_->model->metadata);
 }
 
 const Metadata& Artifact::metadata() const { return state_->model->metadata; }
@@ -394,23 +401,25 @@ void Artifact::feed(std::span<const float> images) {
   const auto& shape = model.metadata.input_shape;
   const std::int64_t batch = static_cast<std::int64_t>(images.size()) / (shape[1] * shape[2] * shape[3]);
   check_batch(model.path, model.metadata, batch);
-  guarded(s.model->path, Code::runtime, [&] {
+  const auto copy = [&] {
     const c10::InferenceMode guard;
     // from_blob wants a mutable pointer; clone() and to() only read it.
     const at::Tensor view =
         at::from_blob(const_cast<float*>(images.data()), {batch, shape[1], shape[2], shape[3]}, at::kFloat);
     s.input = view.clone().to(model.device);
-  });
+  };
+  guarded(model.path, Code::runtime, copy, &model.metadata);
 }
 
 CallTime Artifact::call() {
   State& s = *state_;
-  return guarded(s.model->path, Code::runtime, [&] {
+  const auto timed = [&] {
     const c10::InferenceMode guard;
     CallTime time;
     s.keep(s.model->device.is_cuda() ? s.timed_forward_on_device(time) : s.timed_forward(time));
     return time;
-  });
+  };
+  return guarded(s.model->path, Code::runtime, timed, &s.model->metadata);
 }
 
 std::span<const float> Artifact::output() const {

@@ -166,6 +166,8 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   check_schema(fields, path);
   Metadata metadata;
   metadata.model = fields.text("model");
+  metadata.factory = fields.text("factory");
+  if (metadata.factory.find(':') == std::string::npos) fields.bad("factory", "package.module:function");
   metadata.route = fields.choice("route", {"eager", "script", "trace", "frozen", "aoti", "direct", "onnx"});
   metadata.precision = fields.choice("precision", {"fp32", "bf16", "fp16"});
   metadata.memory_format = fields.choice("memory_format", {"contiguous", "channels_last"});
@@ -179,8 +181,9 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.preprocessing = read_preprocessing(fields.at("preprocessing"), path);
   metadata.classes = fields.count_of(fields.at("classes"), "classes", most_classes);
   metadata.labels = read_label_list(fields, metadata.classes);
-  metadata.weights_origin =
-      Fields(fields.at("weights"), path, "weights.").choice("origin", {"random", "pretrained", "file"});
+  const Fields weights(fields.at("weights"), path, "weights.");
+  metadata.weights_origin = weights.choice("origin", {"random", "pretrained", "file"});
+  metadata.weights_name = weights.text("name");
   const json& built_for = fields.at("built_for");
   metadata.built_for_cpu = read_cpu_flags(built_for, path);
   if (built_for.contains("gpu")) metadata.built_for_gpu = Fields(built_for, path, "built_for.").text("gpu");

@@ -21,6 +21,7 @@ struct Preprocessing {
 
 struct Metadata {
   std::string model;      // "resnet50"
+  std::string factory;    // "torchvision.models:resnet50"; of one's own model "package.module:function"
   std::string route;      // the kind of file: "script", "trace", "frozen", "aoti", "direct"; others run in Python only
   std::string precision;  // "fp32", "bf16" or "fp16"; input and output are float32 all the same
   std::string memory_format;                  // "contiguous" or "channels_last"
@@ -32,6 +33,7 @@ struct Metadata {
   std::int64_t classes = 0;                // 1..1000000
   std::vector<std::string> labels;         // `classes` of them
   std::string weights_origin;              // "random", "pretrained" or "file"
+  std::string weights_name;                // "seed 0", "IMAGENET1K_V2", or the file's name
   std::vector<std::string> built_for_cpu;  // flags of /proc/cpuinfo that compiled code needs; empty: there is none
   std::string built_for_gpu;               // architecture that compiled code needs, "sm_90"; empty: none
   std::string torch_version;               // torch that made it, e.g. "2.13.0+cpu"

@@ -9,6 +9,7 @@
 
 #include "deploybench/error.hpp"
 #include "deploybench/resize.hpp"
+#include "deploybench/routes.hpp"
 
 namespace deploybench {
 namespace {
@@ -77,7 +78,7 @@ std::vector<float> preprocess(const Photo& photo, const std::string& name, const
   if (metadata.image_shape() != std::array<std::int64_t, 3>{3, side, side}) {
     throw Error(Code::artifact_invalid, artifact,
                 "preprocessing.crop " + std::to_string(side) + " is not its input's size",
-                "generate it again: `deploybench generate --models " + metadata.model + " --force`");
+                "make it again: " + making(artifact, metadata) + " with --force");
   }
   return preprocess(photo, name, metadata.preprocessing);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 
 #include "deploybench/error.hpp"
 
@@ -23,8 +24,18 @@ std::string names() {
   return text;
 }
 
-std::string generate(const Metadata& metadata, std::string_view route) {
-  return "`deploybench generate --models " + metadata.model + " --routes " + std::string(route) + "`";
+bool runs_in_cpp(const Metadata& metadata) {
+  return std::ranges::any_of(routes, [&](const Route& route) { return route.kind == metadata.route; });
+}
+
+// As a shell takes it for one word: a file says what these are.
+std::string word(std::string_view text) {
+  constexpr std::string_view plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";  // those of Python's shlex.quote
+  if (!text.empty() && text.find_first_not_of(plain) == std::string_view::npos) return std::string(text);
+  std::string quoted = "'";
+  for (const char letter : text) quoted += letter == '\'' ? "'\"'\"'" : std::string(1, letter);
+  return quoted + "'";
 }
 
 // "2.13" of "2.13.0+cpu"
@@ -34,11 +45,29 @@ std::string minor_version(const std::string& version) {
 
 }  // namespace
 
+std::string making(const std::string& path, const Metadata& metadata, std::string_view route, std::string_view device) {
+  if (route.empty()) route = runs_in_cpp(metadata) ? std::string_view(metadata.route) : "script";
+  const bool own = !metadata.factory.starts_with("torchvision.models:");
+  std::string command = "`deploybench generate --models " + word(own ? metadata.factory : metadata.model);
+  const auto say = [&command](const char* flag, std::string_view value) { command += flag + word(value); };
+  say(" --routes ", route);
+  if (metadata.precision != "fp32") say(" --precisions ", metadata.precision);
+  if (!device.empty() || metadata.device != "cpu")
+    say(" --device ", device.empty() ? std::string_view(metadata.device) : device);
+  if (metadata.weights_origin == "random") say(" --weights ", "random");
+  if (metadata.weights_origin == "file") say(" --weights ", metadata.weights_name);
+  const std::filesystem::path file(path);
+  const std::string of_generate =
+      metadata.model + "." + metadata.route + "-" + metadata.precision + "-" + metadata.device;
+  const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
+  if (file.stem() == of_generate && folder != "artifacts") say(" --artifacts ", folder);
+  return command + "`";
+}
+
 const Route& choose_route(const std::string& path, const Metadata& metadata, const std::string& wish) {
-  const bool known = std::ranges::any_of(routes, [&](const Route& route) { return route.kind == metadata.route; });
-  if (!known) {
+  if (!runs_in_cpp(metadata)) {
     throw Error(Code::artifact_invalid, path, "route " + metadata.route + " runs in Python only",
-                "make one for C++ with `deploybench generate --models " + metadata.model + "`");
+                "make one for C++ with " + making(path, metadata, "script"));
   }
   const auto* const found = std::ranges::find_if(
       routes, [&](const Route& route) { return wish.empty() ? route.kind == metadata.route : route.name == wish; });
@@ -48,13 +77,14 @@ const Route& choose_route(const std::string& path, const Metadata& metadata, con
   const std::string subject = "--route " + std::string(found->name);
   if (found->kind != metadata.route) {
     throw Error(Code::usage, subject, "runs " + std::string(found->kind) + " files, " + path + " is " + metadata.route,
-                generate(metadata, found->name));
+                making(path, metadata, found->name));
   }
   if (metadata.precision == "fp16" && !found->fp16) {
     throw Error(Code::usage, subject, "cannot run precision fp16", "it can run fp32 and bf16");
   }
   if (metadata.device == "cuda" && !found->cuda) {
-    throw Error(Code::usage, subject, "cannot run on cuda", "make an artifact for the CPU");
+    throw Error(Code::usage, subject, "cannot run on cuda",
+                "make one with " + making(path, metadata, found->name, "cpu"));
   }
   return *found;
 }
@@ -64,7 +94,7 @@ void check_machine(const std::string& path, const Metadata& metadata, const std:
   const bool compiled =
       std::ranges::any_of(routes, [&](const Route& route) { return route.kind == metadata.route && route.package; });
   if (!compiled) return;
-  const std::string again = generate(metadata, metadata.route) + " with --force";
+  const std::string again = making(path, metadata) + " with --force";
   const bool known = !cpu_flags.empty();  // a root without /proc, as of a container of one program, tells nothing
   std::string missing;
   for (const std::string& flag : metadata.built_for_cpu) {

@@ -22,6 +22,12 @@ struct Route {
 // no such route or it cannot run this artifact, artifact_invalid where the file is of a kind that runs in Python only.
 const Route& choose_route(const std::string& path, const Metadata& metadata, const std::string& wish);
 
+// The command that makes what lies at `path` again, or its like for another route or device. Of weights in a file it
+// has the name alone, and nothing of what else was asked for (--mean, --labels). Twin of making() in
+// python/deploybench/routes.
+std::string making(const std::string& path, const Metadata& metadata, std::string_view route = "",
+                   std::string_view device = "");
+
 // Refuses compiled code that this machine or this LibTorch cannot run, before it ends the process by SIGILL (pytorch
 // issue 121516). `cpu_flags`: this machine's; empty: not known, and not checked. `gpu`: its architecture, "sm_90";
 // empty: there is none or it is not known. Throws Error: artifact_device, artifact_version.

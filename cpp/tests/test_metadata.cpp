@@ -13,6 +13,7 @@ using nlohmann::json;
 json good() {
   return {{"schema", 2},
           {"model", "tiny"},
+          {"factory", "torchvision.models:tiny"},
           {"route", "script"},
           {"precision", "fp32"},
           {"memory_format", "contiguous"},
@@ -52,13 +53,15 @@ TEST(metadata, reads_what_it_needs_and_ignores_the_rest) {
 
 TEST(metadata, every_field_is_required) {
   for (const char* const key :
-       {"schema", "model", "route", "precision", "memory_format", "built_for", "device", "input_shape", "batches",
-        "preprocessing", "classes", "labels", "weights", "torch_version"}) {
+       {"schema", "model", "factory", "route", "precision", "memory_format", "built_for", "device", "input_shape",
+        "batches", "preprocessing", "classes", "labels", "weights", "torch_version"}) {
     json lacking = good();
     lacking.erase(key);
     CHECK_THROWS(parse(lacking.dump()), std::string("a.ts: deploybench.json: ") + key + " is missing");
   }
   CHECK_THROWS(with("weights", json::object()), "weights.origin is missing");
+  CHECK_THROWS(with("weights", {{"origin", "random"}}), "weights.name is missing");
+  CHECK_THROWS(with("factory", "net"), "factory is not package.module:function");
 }
 
 TEST(metadata, flags_of_compiled_code_are_texts) {

@@ -7,6 +7,7 @@ namespace {
 
 using deploybench::check_machine;
 using deploybench::choose_route;
+using deploybench::making;
 using deploybench::Metadata;
 
 Metadata of(const std::string& kind) {
@@ -25,6 +26,25 @@ TEST(routes, a_file_is_run_by_the_first_route_of_its_kind) {
   CHECK(choose_route("a.ts", of("frozen"), "fused").name == "fused");
   CHECK(choose_route("a.pt2", of("aoti"), "aoti").name == "aoti");
   CHECK(choose_route("a.pt2", of("direct"), "").name == "direct");
+}
+
+TEST(routes, the_command_that_makes_a_file) {
+  Metadata metadata = of("script");
+  metadata.factory = "torchvision.models:tiny";
+  metadata.weights_origin = "pretrained";
+  CHECK(making("a.ts", metadata) == "`deploybench generate --models tiny --routes script`");
+  CHECK(making("artifacts/tiny.script-fp32-cpu.ts", metadata, "aoti", "cuda") ==
+        "`deploybench generate --models tiny --routes aoti --device cuda`");
+  CHECK(making("tiny.script-fp32-cpu.ts", metadata).ends_with(" --artifacts .`"));
+  metadata.factory = "my.nets:tiny";
+  metadata.precision = "bf16";
+  metadata.weights_origin = "file";
+  metadata.weights_name = "it's mine.pth";
+  CHECK(making("/my files/tiny.script-bf16-cpu.ts", metadata) ==
+        "`deploybench generate --models my.nets:tiny --routes script --precisions bf16 "
+        R"(--weights 'it'"'"'s mine.pth' --artifacts '/my files'`)");
+  metadata.route = "onnx";
+  CHECK(making("a.onnx", metadata).find("--routes script ") != std::string::npos);
 }
 
 TEST(routes, what_does_not_fit_is_refused) {

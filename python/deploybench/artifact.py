@@ -39,7 +39,7 @@ MOST_IMAGES = 1 << 20  # in a batch; the same limit as in cpp/deploybench/metada
 NO_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, LookupError, RuntimeError)
 PARTIAL = ".partial"  # in the name of a file that is being written, after the process that writes it
 STALE_SECONDS = 24 * 3600  # since a partial file was touched; the longest compilation takes minutes
-REMAKE = "make it with: deploybench generate --models"
+REMAKE = "make it with: deploybench generate --models MODEL"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def read_metadata(path: Path) -> Metadata:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise DeploybenchError("artifact_missing", f"{shown(path)}: no such artifact; {REMAKE} MODEL") from None
+        raise DeploybenchError("artifact_missing", f"{shown(path)}: no such artifact; {REMAKE}") from None
     except OSError as error:
         raise _invalid(path, f"cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
@@ -124,7 +124,7 @@ def _in_onnx(path: Path) -> bytes:
 
 
 def _invalid(path: Path, what: str) -> DeploybenchError:
-    return DeploybenchError("artifact_invalid", f"{shown(path)}: {what}; {REMAKE} MODEL --force")
+    return DeploybenchError("artifact_invalid", f"{shown(path)}: {what}; {REMAKE} --force")
 
 
 def _text(value: object) -> bool:
@@ -183,8 +183,13 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "labels": (lambda value: isinstance(value, list) and all(map(_text, value)), "a list of texts"),
     "preprocessing": (lambda value: isinstance(value, dict), "an object"),
     "weights": (
-        lambda value: isinstance(value, dict) and value.get("origin") in ORIGINS and all(map(_text, value.values())),
-        f"an object with an origin of {', '.join(ORIGINS)}",
+        lambda value: (
+            isinstance(value, dict)
+            and value.get("origin") in ORIGINS
+            and "name" in value
+            and all(map(_text, value.values()))
+        ),
+        f"an object with a name and an origin of {', '.join(ORIGINS)}",
     ),
     "created": (_text, "a time"),
     "built_for": (_built_for, "an object of cpu_flags, gpu and compiler"),

@@ -54,8 +54,7 @@ def make_artifacts(
     device, folder = config["device"], Path(config["artifacts"])
     chosen = [routes.runner(name) for name in config["runners"]]
     wanted = list(dict.fromkeys((one.route, one.precision) for one in chosen))
-    what = model.factory if model.own else model.name
-    command = ["generate", "--models", what, "--device", device, "--artifacts", str(folder)]
+    command = ["generate", "--models", model.spec, "--device", device, "--artifacts", str(folder)]
     made: dict[tuple[str, str], Path] = {}
     errors: dict[tuple[str, str], DeploybenchError] = {}
     for precision in dict.fromkeys(precision for _, precision in wanted):

@@ -48,7 +48,7 @@ def asked(args: argparse.Namespace) -> dict[str, Any]:
         else choose_runners(args.runtimes, args.routes, device, args.precisions)
     )
     return {
-        "models": [model.factory if model.own else model.name for model in models.select(args.models)],
+        "models": [model.spec for model in models.select(args.models)],
         "runners": runners,
         "device": device,
         "generate": generate_flags(args),

@@ -283,9 +283,7 @@ def of_artifact(path: Path) -> Artifact:
             raise
         why_no_stamp = str(refusal)
     if bad := artifact.damaged(path):
-        raise DeploybenchError(
-            "artifact_invalid", f"{shown(path)}: is damaged ({bad}); {artifact.REMAKE} MODEL --force"
-        )
+        raise DeploybenchError("artifact_invalid", f"{shown(path)}: is damaged ({bad}); {artifact.REMAKE} --force")
     found, error = _probe("weights", str(path))
     why = str(found.get("why", error))
     if not metadata and why:

@@ -81,6 +81,11 @@ class Model:
         return not self.factory.startswith("torchvision.models:")
 
     @property
+    def spec(self) -> str:
+        """What `--models` takes to name it."""
+        return self.factory if self.own else self.name
+
+    @property
     def deviation(self) -> Deviation:
         """Its row, or an empty one."""
         if not self.own:

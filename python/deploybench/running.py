@@ -21,17 +21,12 @@ if TYPE_CHECKING:
 Clocked = Callable[[], "tuple[float, float | None, torch.Tensor]"]
 
 
-def generate_for(metadata: Metadata, device: str) -> str:
-    """The command that makes the same for another device."""
-    return f"deploybench generate --models {metadata.model} --device {device}"
-
-
 def check_device(path: Path, metadata: Metadata, wish: str | None) -> str:
     """The artifact's device, if it is there and not another than the one asked for."""
     if wish not in (None, metadata.device):
         raise DeploybenchError(
             "artifact_device",
-            f"{shown(path)}: made for {metadata.device}, not for {wish}; {generate_for(metadata, wish)}",
+            f"{shown(path)}: made for {metadata.device}, not for {wish}; {routes.making(path, metadata, device=wish)}",
         )
     return options.resolve_device(metadata.device)
 
@@ -44,7 +39,7 @@ def version_warnings(path: Path, metadata: Metadata, strict: bool) -> list[str]:
         return []
     text = (
         f"{shown(path)}: made by torch {metadata.torch_version}, running torch {torch.__version__}; "
-        f"deploybench generate --models {metadata.model}"
+        f"{routes.making(path, metadata)}"
     )
     if strict:
         raise DeploybenchError("artifact_version", text)
@@ -69,14 +64,14 @@ def choose_route(path: Path, metadata: Metadata, wish: str | None) -> routes.Rou
     if metadata.route not in routes.KINDS:
         raise DeploybenchError(
             "artifact_invalid",
-            f"{shown(path)}: its route {metadata.route!r} is none of {', '.join(routes.KINDS)}; {artifact.REMAKE} MODEL",
+            f"{shown(path)}: its route {metadata.route!r} is none of {', '.join(routes.KINDS)}; {artifact.REMAKE}",
         )
     row = routes.route(wish) if wish else routes.of_kind(metadata.route)
     if row.kind.name != metadata.route:
         raise DeploybenchError(
             "usage",
             f"--route {row.name}: runs {row.kind.name} files, {shown(path)} is {metadata.route}; "
-            f"deploybench generate --models {metadata.model} --routes {row.name}",
+            f"{routes.making(path, metadata, row.name)}",
         )
     if wish is None and metadata.precision not in row.precisions:
         row = next(
@@ -97,7 +92,7 @@ def choose_cuda_graph(path: Path, metadata: Metadata, row: routes.Route, wish: s
     """`on` where it is wished and this route can be recorded; refuses an artifact for the CPU. The record says what is."""
     if wish == "on" and metadata.device != "cuda":
         raise DeploybenchError(
-            "usage", f"--cuda-graph on: {shown(path)} is for the CPU; {generate_for(metadata, 'cuda')}"
+            "usage", f"--cuda-graph on: {shown(path)} is for the CPU; {routes.making(path, metadata, device='cuda')}"
         )
     return "on" if wish == "on" and row.cuda_graph else "off"
 
@@ -109,7 +104,7 @@ def check_machine(path: Path, metadata: Metadata) -> None:
         return
     import torch
 
-    again = f"deploybench generate --models {metadata.model} --routes {metadata.route} --force"
+    again = f"{routes.making(path, metadata)} --force"
     missing = sorted(set(metadata.built_for.get("cpu_flags", [])) - set(record.cpu_flags()))
     if missing:
         raise DeploybenchError(
@@ -142,15 +137,15 @@ def load(path: Path, metadata: Metadata, row: routes.Route, instances: int = 1) 
     except DeploybenchError:
         raise
     except Exception as error:  # torch has a dozen words for a file that is damaged
-        raise torch_error(f"{shown(path)}: cannot be loaded", error, metadata.model) from error
+        raise torch_error(f"{shown(path)}: cannot be loaded", error, routes.making(path, metadata)) from error
     return forward, time.perf_counter() - start
 
 
-def torch_error(what: str, error: Exception, model: str, code: str = "artifact_invalid") -> DeploybenchError:
+def torch_error(what: str, error: Exception, again: str, code: str = "artifact_invalid") -> DeploybenchError:
     """What torch or a model said, as an error of ours; a shortage of memory has its own code."""
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return DeploybenchError("out_of_memory", f"{what}: out of memory; use a smaller --batch-size or model")
-    return DeploybenchError(code, f"{what} ({first_line(error)}); {artifact.REMAKE} {model} --force")
+    return DeploybenchError(code, f"{what} ({first_line(error)}); {again} --force")
 
 
 def answer(path: Path, metadata: Metadata, forward: routes.Forward, images: torch.Tensor) -> numpy.ndarray:
@@ -160,7 +155,7 @@ def answer(path: Path, metadata: Metadata, forward: routes.Forward, images: torc
     except DeploybenchError:
         raise
     except Exception as error:  # a user's own module may raise anything
-        raise torch_error(f"{shown(path)}: failed when run", error, metadata.model, "runtime") from error
+        raise torch_error(f"{shown(path)}: failed when run", error, routes.making(path, metadata), "runtime") from error
     return to_host(path, metadata, len(images), output)
 
 
@@ -171,7 +166,7 @@ def to_host(path: Path, metadata: Metadata, size: int, output: object) -> numpy.
     if isinstance(output, torch.Tensor) and output.is_floating_point() and output.shape == (size, metadata.classes):
         return output.float().cpu().numpy()
     what = f"{shown(path)}: its output is not one tensor [N,{metadata.classes}]"
-    raise DeploybenchError("artifact_invalid", f"{what}; {artifact.REMAKE} {metadata.model} --force")
+    raise DeploybenchError("artifact_invalid", f"{what}; {routes.making(path, metadata)} --force")
 
 
 def timed_call(path: Path, metadata: Metadata, forward: routes.Forward, images: torch.Tensor) -> Call:
@@ -184,7 +179,9 @@ def timed_call(path: Path, metadata: Metadata, forward: routes.Forward, images: 
         except DeploybenchError:
             raise
         except Exception as error:  # a user's own module may raise anything
-            raise torch_error(f"{shown(path)}: failed when run", error, metadata.model, "runtime") from error
+            raise torch_error(
+                f"{shown(path)}: failed when run", error, routes.making(path, metadata), "runtime"
+            ) from error
         return seconds, device_seconds, to_host(path, metadata, len(images), output)
 
     return call

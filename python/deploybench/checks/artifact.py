@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from deploybench import routes
 from deploybench.checks.finding import OK, PROBLEM, UNKNOWN, WARNING, Finding, share
 from deploybench.facts import Artifact
 from deploybench.libtorch_folder import release
@@ -16,7 +19,7 @@ def versions(at: Artifact) -> list[Finding]:
         return [Finding(UNKNOWN, f"{at.path}: deploybench did not make it, so nothing says which torch did")]
     made = at.metadata.torch_version
     if at.torch and release(at.torch) != release(made):
-        again = f"deploybench generate --models {at.metadata.model} --routes {at.metadata.route} --force"
+        again = f"{routes.making(Path(at.path), at.metadata)} --force"
         return [Finding(PROBLEM, f"{at.path}: made by torch {made}, here is {at.torch}", again)]
     return [Finding(OK, f"made by torch {made}")]
 
@@ -31,7 +34,7 @@ def cpu_features(at: Artifact) -> list[Finding]:
     if not at.cpu_flags:
         return [Finding(UNKNOWN, "/proc/cpuinfo lists no features of this CPU")]
     if missing := sorted(set(wanted) - set(at.cpu_flags)):
-        again = f"deploybench generate --models {at.metadata.model} --routes {at.metadata.route} --force, here or with --portable"
+        again = f"{routes.making(Path(at.path), at.metadata)} --force, here or with --portable"
         return [
             Finding(PROBLEM, f"{at.path}: compiled for a CPU with {', '.join(missing)}, which this one lacks", again)
         ]

@@ -6,13 +6,15 @@ torch is imported by the functions, not here: the driver reads these tables with
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploybench import artifact
+from deploybench import artifact, paths
 from deploybench.errors import DeploybenchError
+from deploybench.models import Model
 from deploybench.routes import direct, eager, inductor, onnx, torchscript
 
 if TYPE_CHECKING:
@@ -108,6 +110,24 @@ def route(name: str) -> Route:
 def of_kind(kind: str) -> Route:
     """The route that runs a file of this kind where none is named: the first."""
     return next(row for row in ROUTES.values() if row.kind.name == kind)
+
+
+def making(path: Path, metadata: Metadata, route: str = "", device: str = "") -> str:
+    """The command that makes what lies at `path` again, or its like for another route or device. Of weights in a file it has
+    the name alone, and nothing of what else was asked for (--mean, --labels). Twin of making() in cpp/deploybench/routes."""
+    source, made = metadata.weights, metadata.route
+    said = ["--models", Model(metadata.model, metadata.factory).spec]
+    said += ["--routes", route or (of_kind(made).name if made in KINDS else "script")]
+    if metadata.precision != "fp32":
+        said += ["--precisions", metadata.precision]
+    if device or metadata.device != "cpu":
+        said += ["--device", device or metadata.device]
+    if source["origin"] != "pretrained":
+        said += ["--weights", "random" if source["origin"] == "random" else source["name"]]
+    place = artifact.path_for(path.parent, metadata.model, made, metadata.precision, metadata.device, path.suffix)
+    if path.name == place.name and path.parent.resolve() != paths.ARTIFACTS:
+        said += ["--artifacts", paths.shown(path.parent)]
+    return shlex.join(["deploybench", "generate", *said])
 
 
 @dataclass(frozen=True)

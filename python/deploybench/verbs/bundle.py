@@ -83,15 +83,17 @@ def run(args: argparse.Namespace) -> int:
 def _read_artifact(path: Path) -> Metadata:
     """Its metadata, if C++ runs it on a CPU and every byte is as it was written."""
     metadata = artifact.read_metadata(path)
-    again = f"{artifact.REMAKE} {metadata.model}"
     if not any(row.kind.name == metadata.route and "cpp" in row.runtimes for row in routes.ROUTES.values()):
-        what = f"route {metadata.route} runs in Python only; for C++ {again} --routes script"
+        what = f"route {metadata.route} runs in Python only; for C++ {routes.making(path, metadata, 'script')}"
         raise DeploybenchError("artifact_invalid", f"{paths.shown(path)}: {what}")
     if metadata.device != "cpu":
-        what = f"is for CUDA, whose libraries take gigabytes and come under NVIDIA's licence; for a CPU {again}"
-        raise DeploybenchError("artifact_device", f"{paths.shown(path)}: {what} --device cpu")
+        what = "is for CUDA, whose libraries take gigabytes and come under NVIDIA's licence; for a CPU "
+        again = routes.making(path, metadata, device="cpu")
+        raise DeploybenchError("artifact_device", f"{paths.shown(path)}: {what}{again}")
     if bad := artifact.damaged(path):
-        raise DeploybenchError("artifact_invalid", f"{paths.shown(path)}: is damaged ({bad}); {again} --force")
+        raise DeploybenchError(
+            "artifact_invalid", f"{paths.shown(path)}: is damaged ({bad}); {routes.making(path, metadata)} --force"
+        )
     return metadata
 
 

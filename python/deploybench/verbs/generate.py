@@ -143,7 +143,7 @@ def attempt(job: Job) -> Outcome:
         if debugging():
             raise
         what = f"{job.model.name}: internal error: {type(error).__name__}: {first_line(error)}"
-        return Outcome(job, f"{what}; deploybench --debug generate --models {job.model.name} --jobs 1 says where")
+        return Outcome(job, f"{what}; deploybench --debug generate --models {job.model.spec} --jobs 1 says where")
 
 
 def _progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:

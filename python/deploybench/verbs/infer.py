@@ -238,7 +238,7 @@ def _reader(inputs: list[Path], path: Path, metadata: Metadata) -> list[Image]:
         raise DeploybenchError(
             "artifact_invalid",
             f"{paths.shown(path)}: preprocessing.crop {preprocessing.crop} is not its input's size "
-            f"{metadata.input_shape[2:]}; {artifact.REMAKE} {metadata.model} --force",
+            f"{metadata.input_shape[2:]}; {routes.making(path, metadata)} --force",
         )
     models.import_torchvision()  # here, not by each of the threads that read: they would find it half imported
     return [(photo, 0, partial(images.load, photo, preprocessing)) for photo in inputs]

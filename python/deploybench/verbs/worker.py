@@ -260,7 +260,7 @@ def batch(args: argparse.Namespace, metadata: Metadata) -> numpy.ndarray:
     try:
         return torch.randn(size, channels, height, width).numpy()
     except RuntimeError as error:
-        raise running.torch_error("--batch-size", error, metadata.model) from error
+        raise running.torch_error("--batch-size", error, routes.making(args.artifact, metadata)) from error
 
 
 def to_record(
