@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agreement import GENERATED, EagerOf, TensorOf, agrees
-from conftest import Artifact
-from deploybench import record
+from conftest import ROOT, Artifact, native, python
+from deploybench import options, paths, record
 
 COMPILED = [  # 10 to 40 s each
     "googlenet", "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
@@ -43,3 +47,65 @@ def test_compiled_ahead_of_time_at_bf16_agrees(
     eager = eager_of("squeezenet1_1")
     for runtime in ("python", "cpp"):
         agrees(f"{runtime}/aoti/bf16", "squeezenet1_1", artifact, tensor, eager, tmp_path)
+
+
+PACKED = """
+from torch import nn
+
+def net():
+    layers = [nn.Conv2d(3, 64, 3, stride=4), nn.ReLU()]
+    for width in (64, 128, 256):
+        layers += [nn.Conv2d(width, 2 * width, 3, stride=2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+"""
+
+
+@pytest.mark.skipif(options.usable_cpus() == 1, reason="one thread is what all files are packed for here")
+def test_weights_are_packed_for_the_threads_that_run_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN packs none again, by its own log; a file for other threads lies beside, and both languages say what they meet."""
+    (tmp_path / "packed.py").write_text(PACKED)
+    environment = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
+    mine = ("--model", "packed:net", "--weights", "random", "--artifacts", tmp_path / "made")
+    cpus = options.usable_cpus()
+    for asked in ((), ("--threads", 1)):
+        done = python("generate", *mine, "--routes", "aoti", *asked, env=environment)
+        assert done.returncode == 0, done.stderr
+    files = {cpus: tmp_path / "made/net.aoti-fp32-cpu.pt2", 1: tmp_path / "made/net.aoti-fp32-cpu-threads1.pt2"}
+    for packed, file in files.items():
+        for threads in (1, cpus):
+            flags = ("--artifact", file, "--threads", threads, "--runs", 1, "--warmup", 1, "--json")
+            for line in (python("worker", *flags, env=environment), native("bench", *flags)):
+                said: list[str] = json.loads(line.stdout)["warnings"]
+                assert len(said) == (packed != threads), said
+                assert all(f"run with {threads}: oneDNN" in one and f"--threads {threads}" in one for one in said)
+
+    log = packings(files[1], monkeypatch)
+    assert log == [], "made and run with one thread"
+    done = python(
+        "bench", *mine, "--runners", "cpp/aoti", "--threads", 1, *QUICK, tmp_path / "results", env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "packed for" not in done.stdout + done.stderr
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4 * cpus):
+        shutil.copy(paths.PHOTO, photos / f"{number}.jpg")
+    for done in (
+        native("infer", files[cpus], photos),
+        python("infer", "--artifact", files[cpus], photos, env=environment),
+    ):
+        assert done.returncode == 0, done.stderr
+        assert "packed for" not in done.stderr, "one instance of all threads, however many photos"
+
+
+QUICK = ("--rounds", 1, "--runs", 2, "--warmup", 1, "--results")
+
+
+def packings(file: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What oneDNN says of weights that it packs in calls with one thread."""
+    monkeypatch.setitem(os.environ, "ONEDNN_VERBOSE", "1")
+    done: Any = native("bench", "--artifact", file, "--threads", 1, "--runs", 1, "--warmup", 1)
+    monkeypatch.delitem(os.environ, "ONEDNN_VERBOSE")
+    lines = (done.stdout + done.stderr).splitlines()
+    assert any("exec,cpu,convolution" in line for line in lines), "its log was read"
+    return [line for line in lines if "exec,cpu,reorder" in line]

@@ -470,6 +470,16 @@ def test_a_real_package_for_another_cpu(place: Place, tmp_path: Path) -> None:
     assert set(wrong) == {"cpu-features"}
     assert "a CPU with avx1024, which this one lacks" in wrong["cpu-features"]["found"]
     assert "machine code; look at the eager file" in done.stdout
+    bad.write_bytes(patched(good, built_for={**stamp, "threads": stamp["threads"] + 1}))
+    _, wrong = doctor("--artifact", bad)
+    assert set(wrong) == {"threads"}
+    assert (
+        f"packed for {stamp['threads'] + 1} threads, and {stamp['threads']} would run it" in wrong["threads"]["found"]
+    )
+    assert (
+        f"--models sound_module:net --routes aoti --weights random --threads {stamp['threads']}"
+        in wrong["threads"]["mend"]
+    )
 
 
 def test_every_check_has_its_section_in_troubleshooting() -> None:

@@ -7,6 +7,7 @@
 #include <exception>
 #include <filesystem>
 #include <future>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,6 +27,7 @@
 #include "deploybench/options.hpp"
 #include "deploybench/pool.hpp"
 #include "deploybench/record.hpp"
+#include "deploybench/routes.hpp"
 #include "deploybench/tensor_file.hpp"
 #include "deploybench/version.hpp"
 
@@ -186,6 +188,8 @@ void run(const BenchOptions& options) {
   record.route = artifact.route();
   record.warnings =
       version_warnings(options.artifact, record.metadata.torch_version, record.runtime.torch_version, options.strict);
+  std::ranges::copy(packing_warnings(options.artifact, record.metadata, record.runtime.threads),
+                    std::back_inserter(record.warnings));
   for (const std::string& warning : record.warnings) warn(warning);
 
   const std::vector<float> input = make_input(options, record);

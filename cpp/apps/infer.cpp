@@ -42,12 +42,13 @@ void stop_softly() {
 bool is_tensor_file(const std::string& path) { return path.ends_with(".npy") || path.ends_with(".dat"); }
 
 // From two photos for each CPU on, many small instances give more images a second than one that has all CPUs, and the
-// first calls, in which TorchScript compiles, are worth their time.
+// first calls, in which TorchScript compiles, are worth their time. Not where weights are packed for more threads.
 ClassifierOptions classifier_options(const InferOptions& options, const Metadata& metadata, std::size_t images) {
   const auto cpus = static_cast<std::size_t>(usable_cpus());
   const bool many = images >= 2 * cpus;
   ClassifierOptions chosen = options.classifier;
-  if (chosen.instances == 0) chosen.instances = many && metadata.device != "cuda" ? cpus : 1;
+  const bool small = many && metadata.device != "cuda" && metadata.built_for_threads <= 1;
+  if (chosen.instances == 0) chosen.instances = small ? cpus : 1;
   chosen.warm_up = many;
   return chosen;
 }

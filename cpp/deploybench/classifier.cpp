@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <iterator>
 #include <new>
 #include <system_error>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "deploybench/pool.hpp"
 #include "deploybench/preprocess.hpp"
 #include "deploybench/ranking.hpp"
+#include "deploybench/routes.hpp"
 #include "deploybench/version.hpp"
 
 namespace deploybench {
@@ -135,6 +137,7 @@ struct Classifier::State {
     const PoolOptions pooled = pool_options(options, metadata());
     const auto shared = std::max<std::int64_t>(1, usable_cpus() / static_cast<std::int64_t>(pooled.instances));
     const std::int64_t threads = options.threads > 0 ? options.threads : shared;
+    std::ranges::copy(packing_warnings(file, metadata(), threads), std::back_inserter(info.warnings));
     pool = std::make_unique<Pool>(pooled, image_values(metadata()), [&](std::size_t /*instance*/) {
       return make_call(artifact, options, threads, pooled);
     });

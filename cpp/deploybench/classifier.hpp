@@ -47,7 +47,7 @@ struct ClassifierInfo {
   std::string torch_version;                  // LibTorch that runs it, "2.13.0+cpu"
   std::array<std::int64_t, 3> image_shape{};  // channels, height, width
   std::vector<std::string> labels;            // of all classes, in their order
-  std::vector<std::string> warnings;          // as of another torch version than the artifact's
+  std::vector<std::string> warnings;  // of another torch version, or other threads, than the artifact was made with
 };
 
 // Owns the model, and a thread for each instance. All member functions but the constructor and the destructor may be

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "deploybench/error.hpp"
+#include "deploybench/host.hpp"
 
 namespace deploybench {
 namespace {
@@ -186,7 +187,11 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   metadata.weights_name = weights.text("name");
   const json& built_for = fields.at("built_for");
   metadata.built_for_cpu = read_cpu_flags(built_for, path);
-  if (built_for.contains("gpu")) metadata.built_for_gpu = Fields(built_for, path, "built_for.").text("gpu");
+  const Fields of_code(built_for, path, "built_for.");
+  if (built_for.contains("threads")) {
+    metadata.built_for_threads = of_code.count_of(of_code.at("threads"), "threads", most_threads);
+  }
+  if (built_for.contains("gpu")) metadata.built_for_gpu = of_code.text("gpu");
   metadata.torch_version = fields.text("torch_version");
   return metadata;
 }

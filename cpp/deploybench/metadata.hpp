@@ -35,6 +35,7 @@ struct Metadata {
   std::string weights_origin;              // "random", "pretrained" or "file"
   std::string weights_name;                // "seed 0", "IMAGENET1K_V2", or the file's name
   std::vector<std::string> built_for_cpu;  // flags of /proc/cpuinfo that compiled code needs; empty: there is none
+  std::int64_t built_for_threads = 0;      // that compiled code has its weights packed for; 0: it does not matter
   std::string built_for_gpu;               // architecture that compiled code needs, "sm_90"; empty: none
   std::string torch_version;               // torch that made it, e.g. "2.13.0+cpu"
 

@@ -45,7 +45,8 @@ std::string minor_version(const std::string& version) {
 
 }  // namespace
 
-std::string making(const std::string& path, const Metadata& metadata, std::string_view route, std::string_view device) {
+std::string making(const std::string& path, const Metadata& metadata, std::string_view route, std::string_view device,
+                   std::int64_t threads) {
   if (route.empty()) route = runs_in_cpp(metadata) ? std::string_view(metadata.route) : "script";
   const bool own = !metadata.factory.starts_with("torchvision.models:");
   std::string command = "`deploybench generate --models " + word(own ? metadata.factory : metadata.model);
@@ -59,9 +60,19 @@ std::string making(const std::string& path, const Metadata& metadata, std::strin
   const std::filesystem::path file(path);
   const std::string of_generate =
       metadata.model + "." + metadata.route + "-" + metadata.precision + "-" + metadata.device;
+  const bool named = file.stem() == of_generate + "-threads" + std::to_string(metadata.built_for_threads);
+  if (threads > 0 || named) say(" --threads ", std::to_string(threads > 0 ? threads : metadata.built_for_threads));
   const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
-  if (file.stem() == of_generate && folder != "artifacts") say(" --artifacts ", folder);
+  if ((named || file.stem() == of_generate) && folder != "artifacts") say(" --artifacts ", folder);
   return command + "`";
+}
+
+std::vector<std::string> packing_warnings(const std::string& path, const Metadata& metadata, std::int64_t threads) {
+  const std::int64_t packed = metadata.built_for_threads;
+  if (packed == 0 || packed == threads) return {};
+  return {path + ": packed for " + std::to_string(packed) + " thread" + (packed == 1 ? "" : "s") + ", run with " +
+          std::to_string(threads) + ": oneDNN may pack weights again in every call; make one with " +
+          making(path, metadata, "", "", threads)};
 }
 
 const Route& choose_route(const std::string& path, const Metadata& metadata, const std::string& wish) {

@@ -26,6 +26,7 @@ void check(const Metadata& metadata) {
     demand(metadata.preprocessing.std[c] >= 1e-6 && metadata.preprocessing.std[c] <= 1e6, "std");
   }
   demand(within(metadata.classes, 1'000'000), "classes");
+  demand(metadata.built_for_threads >= 0 && metadata.built_for_threads <= 1024, "built_for.threads");
   demand(metadata.labels.size() == static_cast<std::size_t>(metadata.classes), "labels");
   demand(std::ranges::all_of(metadata.labels, deploybench::is_utf8), "labels are UTF-8");
 }

@@ -9,6 +9,7 @@ using deploybench::check_machine;
 using deploybench::choose_route;
 using deploybench::making;
 using deploybench::Metadata;
+using deploybench::packing_warnings;
 
 Metadata of(const std::string& kind) {
   Metadata metadata;
@@ -45,6 +46,23 @@ TEST(routes, the_command_that_makes_a_file) {
         R"(--weights 'it'"'"'s mine.pth' --artifacts '/my files'`)");
   metadata.route = "onnx";
   CHECK(making("a.onnx", metadata).find("--routes script ") != std::string::npos);
+}
+
+TEST(routes, weights_packed_for_other_threads_are_warned_of) {
+  Metadata metadata = of("aoti");
+  metadata.factory = "torchvision.models:tiny";
+  metadata.weights_origin = "pretrained";
+  CHECK(packing_warnings("a.pt2", metadata, 2).empty());
+  metadata.built_for_threads = 1;
+  CHECK(packing_warnings("a.pt2", metadata, 1).empty());
+  const std::string said = packing_warnings("artifacts/tiny.aoti-fp32-cpu-threads1.pt2", metadata, 2).at(0);
+  CHECK(said ==
+        "artifacts/tiny.aoti-fp32-cpu-threads1.pt2: packed for 1 thread, run with 2: oneDNN may pack weights again in "
+        "every call; make one with `deploybench generate --models tiny --routes aoti --threads 2`");
+  CHECK(making("b/tiny.aoti-fp32-cpu-threads1.pt2", metadata) ==
+        "`deploybench generate --models tiny --routes aoti --threads 1 --artifacts b`");
+  CHECK(making("b/tiny.aoti-fp32-cpu.pt2", metadata) ==
+        "`deploybench generate --models tiny --routes aoti --artifacts b`");
 }
 
 TEST(routes, what_does_not_fit_is_refused) {

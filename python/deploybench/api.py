@@ -73,6 +73,7 @@ class GenerateFlags(FileFlags, total=False):
     """The flags of `deploybench generate`."""
 
     routes: Names
+    threads: int
     jobs: int
     force: bool
 

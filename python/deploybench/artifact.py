@@ -32,6 +32,7 @@ MAX_LABEL_BYTES = 1024
 MAX_SIDE_PIXELS = 16384
 MAX_IMAGE_VALUES = 1 << 28  # 1 GiB, above three channels of 8192x8192
 MAX_BATCH_VALUES = 1 << 31  # 8 GiB that the smallest batch takes
+MOST_THREADS = 1024  # the same limit as in cpp/deploybench/host
 MAX_CPU_FLAGS = 1024  # /proc/cpuinfo has 150
 MAX_CLASSES = 1_000_000
 MOST_IMAGES = 1 << 20  # in a batch; the same limit as in cpp/deploybench/metadata
@@ -63,7 +64,7 @@ class Metadata:
     torchvision_version: str
     deploybench_version: str
     created: str  # UTC, ISO 8601
-    built_for: dict[str, Any]  # cpu_flags, gpu and compiler of compiled code; empty where there is none
+    built_for: dict[str, Any]  # cpu_flags, gpu, threads and compiler of compiled code; empty where there is none
     fingerprint: str  # of everything the file was made from: equal means up to date
     schema: int = SCHEMA
 
@@ -72,9 +73,9 @@ class Metadata:
         return json.dumps(asdict(self))
 
 
-def path_for(folder: Path, model: str, route: str, precision: str, device: str, suffix: str) -> Path:
-    """Where the artifact of this model and route lies in `folder`."""
-    return folder / f"{model}.{route}-{precision}-{device}{suffix}"
+def path_for(folder: Path, model: str, kind: str, precision: str, device: str, suffix: str, threads: int = 0) -> Path:
+    """Where the artifact of this model and kind lies in `folder`. `threads`: that it was asked to be packed for."""
+    return folder / f"{model}.{kind}-{precision}-{device}{f'-threads{threads}' if threads else ''}{suffix}"
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -161,7 +162,13 @@ def _built_for(value: object) -> bool:
     if not isinstance(value, dict) or not all(_text(value.get(name, "-")) for name in ("gpu", "compiler")):
         return False
     flags = value.get("cpu_flags", [])
-    return isinstance(flags, list) and len(flags) <= MAX_CPU_FLAGS and all(map(_text, flags))
+    threads = value.get("threads", 1)
+    return (
+        isinstance(flags, list)
+        and len(flags) <= MAX_CPU_FLAGS
+        and all(map(_text, flags))
+        and _whole(threads, MOST_THREADS)
+    )
 
 
 Check = Callable[[Any], bool]
@@ -192,7 +199,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
         f"an object with a name and an origin of {', '.join(ORIGINS)}",
     ),
     "created": (_text, "a time"),
-    "built_for": (_built_for, "an object of cpu_flags, gpu and compiler"),
+    "built_for": (_built_for, "an object of cpu_flags, gpu, threads and compiler"),
     "fingerprint": (_text, "a text"),
 }
 

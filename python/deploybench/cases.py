@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, child, routes
+from deploybench import artifact, child, options, routes
 from deploybench.answers import TENSOR_FILES
 from deploybench.checkout import HERE, Checkout
 from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
@@ -75,14 +75,18 @@ def make_artifacts(
     for row, precision in wanted:
         key = row.kind.name, precision
         if key not in errors:
-            made[key] = artifact.path_for(folder, model.name, *key, device, row.kind.suffix)
+            made[key] = routes.file_of(folder, model.name, row.kind, precision, device, config["threads"])
     return made, errors
 
 
 def _flags(rows: list[routes.Route], config: dict[str, Any]) -> list[str]:
-    """For the files of these routes. --dynamic-batch is refused where none of them heeds it."""
+    """For the files of these routes. --dynamic-batch is refused where none of them heeds it; --threads is not, but checkouts of
+    before lack it."""
     heeded = any(row.kind.name == "aoti" for row in rows)
     flags = [flag for flag in config["generate"] if heeded or not flag.startswith(DYNAMIC_BATCH)]
+    threads = config["threads"]
+    if threads not in (None, options.usable_cpus()) and any(row.kind.packs for row in rows):
+        flags += ["--threads", str(threads)]
     return ["--routes", ",".join(row.name for row in rows), *flags]
 
 

@@ -46,12 +46,18 @@ class Job:
     memory_format: str = ""  # empty: the kind's own
     portable: bool = False  # compiled code runs on any CPU with AVX2
     batches: tuple[int, int] | None = None  # of compiled code; None: 1 alone
+    threads: int | None = None  # that weights are packed for; None: the usable CPUs
 
     @property
     def path(self) -> Path:
         """Where the artifact goes."""
-        suffix = routes.KINDS[self.kind].suffix
-        return artifact.path_for(self.folder, self.model.name, self.kind, self.precision, self.device, suffix)
+        kind = routes.KINDS[self.kind]
+        return routes.file_of(self.folder, self.model.name, kind, self.precision, self.device, self.threads)
+
+    @property
+    def packed_for(self) -> int:
+        """The threads that it is packed for; 0: it does not matter."""
+        return routes.packed_for(routes.KINDS[self.kind], self.device, self.threads)
 
     @property
     def format(self) -> str:
@@ -190,7 +196,8 @@ def fingerprint(job: Job) -> str:
     named = job.weights in options.WEIGHTS
     parts = [
         deploybench.__version__, artifact.SCHEMA, version("torch"), version("torchvision"),
-        job.model.factory, job.kind, job.precision, job.device, job.format, job.portable, job.batches, job.overrides.key(),
+        job.model.factory, job.kind, job.precision, job.device, job.format, job.portable, job.batches, job.packed_for,
+        job.overrides.key(),
         hashlib.sha256(source).hexdigest(),
         "torchvision" if named else [str(file.resolve()), file.stat().st_mtime_ns if file.exists() else 0],
     ]  # fmt: skip

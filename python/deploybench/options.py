@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploybench import machine, models, paths, record
-from deploybench.artifact import MAX_LABEL_BYTES, MOST_IMAGES
+from deploybench.artifact import MAX_LABEL_BYTES, MOST_IMAGES, MOST_THREADS
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from deploybench.images import Preprocessing
 
 
-# The same limits as in cpp/deploybench/options. More threads than any machine has cores would only make OpenMP end the
-# process when it cannot start them.
-MOST_THREADS = 1024
+# The same limits as in cpp/deploybench/options. More threads than MOST_THREADS would only make OpenMP end the process when it
+# cannot start them.
 MOST_CALLS = 1_000_000_000
 MOST_DELAY_US = 10_000_000
 MOST_RATE = 100_000  # images a second

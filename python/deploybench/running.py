@@ -47,6 +47,19 @@ def version_warnings(path: Path, metadata: Metadata, strict: bool) -> list[str]:
     return [text]
 
 
+def packing_warnings(path: Path, metadata: Metadata, threads: int) -> list[str]:
+    """A warning where weights are packed for another number of threads than run them."""
+    packed = metadata.built_for.get("threads", threads)
+    if packed == threads:
+        return []
+    text = (
+        f"{shown(path)}: packed for {packed} thread{'s' * (packed != 1)}, run with {threads}: oneDNN may pack weights again in every "
+        f"call; {routes.making(path, metadata, threads=threads)}"
+    )
+    terminal.warn(text)
+    return [text]
+
+
 def check_batch(path: Path, metadata: Metadata, size: int) -> None:
     """Refuses a batch that the artifact was not made for."""
     least, most = metadata.batches

@@ -71,7 +71,12 @@ CHECKS: dict[str, Check] = {
         "threads above the CPUs wait for each other; and with other threads two programs do not do the same work",
         "give both the same: --threads N, N at most the usable CPUs",
         (f"{TORCH}26948", f"{TORCH}20156", f"{TORCH}117930"),
-        {facts.Process: install.threads, facts.Results: results.threads, facts.Pair: pair.threads},
+        {
+            facts.Process: install.threads,
+            facts.Results: results.threads,
+            facts.Pair: pair.threads,
+            facts.Artifact: artifact.threads,
+        },
     ),
     "library-path": Check(
         "a LibTorch on the search path of every process",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploybench import routes
+from deploybench import options, routes
 from deploybench.checks.finding import OK, PROBLEM, UNKNOWN, WARNING, Finding, share
 from deploybench.facts import Artifact
 from deploybench.libtorch_folder import release
@@ -39,6 +39,17 @@ def cpu_features(at: Artifact) -> list[Finding]:
             Finding(PROBLEM, f"{at.path}: compiled for a CPU with {', '.join(missing)}, which this one lacks", again)
         ]
     return [Finding(OK, f"this CPU has the {len(wanted)} features that it was compiled for")]
+
+
+def threads(at: Artifact) -> list[Finding]:
+    """That the weights of compiled code are packed for."""
+    packed = at.metadata.built_for.get("threads") if at.metadata else None
+    if at.metadata is None or packed is None:
+        return [Finding(OK, "no weights that are packed for a number of threads")]
+    if packed != (here := options.usable_cpus()):
+        what = f"{at.path}: its weights are packed for {packed} threads, and {here} would run it here"
+        return [Finding(WARNING, what, routes.making(Path(at.path), at.metadata, threads=here))]
+    return [Finding(OK, f"its weights are packed for {packed} threads, as would run it here")]
 
 
 def denormals(at: Artifact) -> list[Finding]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploybench import artifact, paths
+from deploybench import artifact, options, paths
 from deploybench.errors import DeploybenchError
 from deploybench.models import Model
 from deploybench.routes import direct, eager, inductor, onnx, torchscript
@@ -41,6 +41,7 @@ class Kind:
     export: Callable[[nn.Module, torch.Tensor, Path, Metadata], None]
     memory_format: str = "contiguous"  # of activations and weights, on the CPU: what measured best
     rewritten: bool = False  # by graph.specialise, for one input shape
+    packs: bool = False  # weights for a number of threads, on the CPU: see docs/how-it-works.md
     converts: bool = False  # to the precision and the memory format by itself; its code takes any batch size
 
 
@@ -66,7 +67,7 @@ KINDS = {
         Kind("script", ".ts", "script", torchscript.export_script),
         Kind("trace", ".ts", "trace", torchscript.export_trace),
         Kind("frozen", ".ts", "export", torchscript.export_frozen, rewritten=True),
-        Kind("aoti", ".pt2", "export", inductor.export, memory_format="channels_last", rewritten=True),
+        Kind("aoti", ".pt2", "export", inductor.export, memory_format="channels_last", rewritten=True, packs=True),
         Kind("direct", ".pt2", "export", direct.export, memory_format="channels_last", rewritten=True, converts=True),
         Kind("onnx", ".onnx", "export", onnx.export),
     )
@@ -112,9 +113,24 @@ def of_kind(kind: str) -> Route:
     return next(row for row in ROUTES.values() if row.kind.name == kind)
 
 
-def making(path: Path, metadata: Metadata, route: str = "", device: str = "") -> str:
-    """The command that makes what lies at `path` again, or its like for another route or device. Of weights in a file it has
-    the name alone, and nothing of what else was asked for (--mean, --labels). Twin of making() in cpp/deploybench/routes."""
+def packed_for(kind: Kind, device: str, threads: int | None) -> int:
+    """The threads that a file of this kind is packed for: so many as asked, or the usable CPUs; 0: it does not matter."""
+    return (threads or options.usable_cpus()) if kind.packs and device == "cpu" else 0
+
+
+def file_of(folder: Path, model: str, kind: Kind, precision: str, device: str, threads: int | None = None) -> Path:
+    """Where `generate` puts it. Packed for other threads than the usable CPUs it has a name of its own, beside the other."""
+    packed = packed_for(kind, device, threads)
+    other = packed if packed != options.usable_cpus() else 0
+    return artifact.path_for(folder, model, kind.name, precision, device, kind.suffix, other)
+
+
+def making(path: Path, metadata: Metadata, route: str = "", device: str = "", threads: int = 0) -> str:
+    """The command that makes what lies at `path` again, or its like for another route, device or number of threads.
+
+    Of weights in a file it has the name alone, and nothing of what else was asked for (--mean, --labels). Twin of making() in
+    cpp/deploybench/routes.
+    """
     source, made = metadata.weights, metadata.route
     said = ["--models", Model(metadata.model, metadata.factory).spec]
     said += ["--routes", route or (of_kind(made).name if made in KINDS else "script")]
@@ -124,8 +140,12 @@ def making(path: Path, metadata: Metadata, route: str = "", device: str = "") ->
         said += ["--device", device or metadata.device]
     if source["origin"] != "pretrained":
         said += ["--weights", "random" if source["origin"] == "random" else source["name"]]
-    place = artifact.path_for(path.parent, metadata.model, made, metadata.precision, metadata.device, path.suffix)
-    if path.name == place.name and path.parent.resolve() != paths.ARTIFACTS:
+    place = path.parent, metadata.model, made, metadata.precision, metadata.device, path.suffix
+    packed = metadata.built_for.get("threads", 0)
+    named = packed and path.name == artifact.path_for(*place, packed).name
+    if threads or named:
+        said += ["--threads", str(threads or packed)]
+    if (named or path.name == artifact.path_for(*place).name) and path.parent.resolve() != paths.ARTIFACTS:
         said += ["--artifacts", paths.shown(path.parent)]
     return shlex.join(["deploybench", "generate", *said])
 

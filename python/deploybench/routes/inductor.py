@@ -56,8 +56,9 @@ def need_compiler() -> None:
         )
 
 
-def built_for(device: str, portable: bool) -> dict[str, Any]:
-    """What the compiled code needs, for the metadata: flags of the CPU, the GPU's architecture, and what compiled it."""
+def built_for(device: str, portable: bool, threads: int = 0) -> dict[str, Any]:
+    """What the compiled code needs, for the metadata: flags of the CPU, the GPU's architecture, the threads that its weights are
+    packed for (0: it does not matter), and what compiled it."""
     import torch
     from torch._inductor import config
 
@@ -70,6 +71,8 @@ def built_for(device: str, portable: bool) -> dict[str, Any]:
         "cpu_flags": PORTABLE_FLAGS if portable else own,
         "compiler": f"{compiler} {version}".strip(),
     }
+    if threads:
+        found["threads"] = threads
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         found["gpu"] = f"sm_{major}{minor}"
@@ -95,12 +98,25 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
     with _own_cache(), tempfile.TemporaryDirectory(prefix="deploybench-") as folder:
         package = Path(folder, "model.pt2")  # the packager insists on the suffix
         try:
-            with torch.no_grad(), warnings.catch_warnings():
+            with torch.no_grad(), warnings.catch_warnings(), _threads(metadata.built_for.get("threads")):
                 warnings.simplefilter("ignore")  # advice to allow TF32, which the workers' --tf32 does
                 aoti_compile_and_package(program, package_path=str(package), inductor_configs=configuration)
         except Exception as error:
             raise DeploybenchError("runtime", f"cannot be compiled by Inductor ({_essence(error)})") from error
         keep(package, path, metadata)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Torch with so many: oneDNN cuts weights into blocks by their number, and Inductor writes it into its loops."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

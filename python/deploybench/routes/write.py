@@ -47,7 +47,7 @@ def write(job: Job, module: nn.Module, preprocessing: Preprocessing, weights: di
         job.overrides.labels(job.model, expected.shape[1]), preprocessing.to_json(), weights,
         version("torch"), version("torchvision"), deploybench.__version__,
         datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        inductor.built_for(job.device, job.portable) if kind.suffix == ".pt2" else {}, fingerprint(job),
+        inductor.built_for(job.device, job.portable, job.packed_for) if kind.suffix == ".pt2" else {}, fingerprint(job),
     )  # fmt: skip
     with artifact.written_atomically(job.path) as partial:
         if job.format != "auto":

@@ -234,7 +234,7 @@ def _answers(model: Model, folder: Path, device: str, single: selection.Runs, ma
         name = selection.best(runs, (lambda one: -value(one)) if what == THROUGHPUT else value)
         assert name is not None
         one = routes.runner(name)
-        file = artifact.path_for(folder, model.name, one.route.kind.name, one.precision, device, one.route.kind.suffix)
+        file = routes.file_of(folder, model.name, one.route.kind, one.precision, device)
         return Answer(what, name, _settings(runs[name][0]), text(name), value(name), "", shown(file))
 
     def p99(runs: list[record.Record]) -> str:

@@ -39,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how it is made")
     options.add_build(how)
     options.add_artifacts(how)
+    how.add_argument(
+        "--threads", type=options.threads, metavar="N",
+        help="aoti: pack the weights for so many, which are to run it (default: usable CPUs)",
+    )  # fmt: skip
     how.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="models at a time (default 1)")
     how.add_argument("--force", action="store_true", help="make it again even if it is up to date")
     options.add_own_model(parser)
@@ -73,7 +77,7 @@ def make_asked(args: argparse.Namespace) -> Iterator[Outcome]:
     jobs = [
         Job(
             model, kind, precision, device, args.weights, options.overrides(args), args.artifacts, args.force,
-            args.memory_format or "", args.portable, args.dynamic_batch if kind == "aoti" else None,
+            args.memory_format or "", args.portable, args.dynamic_batch if kind == "aoti" else None, args.threads,
         )
         for model in models.select(args.models)
         for precision in args.precisions

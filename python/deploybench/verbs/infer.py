@@ -124,8 +124,11 @@ def classify(args: argparse.Namespace) -> tuple[dict[str, Any], int, Iterator[An
     running.check_device(path, metadata, wish)
     route = running.choose_route(path, metadata, args.route)
     images_of = _reader(inputs, path, metadata)
-    warnings = running.version_warnings(path, metadata, args.strict)
-    instances, threads = _crew(args, len(images_of), metadata.device)
+    instances, threads = _crew(args, len(images_of), metadata)
+    warnings = [
+        *running.version_warnings(path, metadata, args.strict),
+        *running.packing_warnings(path, metadata, threads),
+    ]
     _set_threads(threads)
     forward, _ = running.load(path, metadata, route, instances)
     about = {
@@ -139,10 +142,10 @@ def classify(args: argparse.Namespace) -> tuple[dict[str, Any], int, Iterator[An
     return about, len(images_of), chain.from_iterable(found)
 
 
-def _crew(args: argparse.Namespace, count: int, device: str) -> tuple[int, int]:
-    """Instances, and threads of each, for so many images."""
+def _crew(args: argparse.Namespace, count: int, metadata: Metadata) -> tuple[int, int]:
+    """Instances, and threads of each, for so many images; not many of one thread each where the weights are packed for more."""
     cpus = options.usable_cpus()
-    many = count >= MANY * cpus and device != "cuda"
+    many = count >= MANY * cpus and metadata.device != "cuda" and metadata.built_for.get("threads", 1) == 1
     instances = args.instances or (cpus if many else 1)
     return instances, args.threads or max(1, cpus // instances)
 
@@ -217,7 +220,17 @@ def _make(args: argparse.Namespace) -> Path:
         options.overrides(args), labels_file=None
     )  # --labels is for this print, not for the file
     row = routes.route(args.route or "script")
-    wanted = job.Job(chosen[0], row.kind.name, args.precision, device, args.weights, overrides, args.artifacts, False)
+    wanted = job.Job(
+        chosen[0],
+        row.kind.name,
+        args.precision,
+        device,
+        args.weights,
+        overrides,
+        args.artifacts,
+        False,
+        threads=args.threads,
+    )
     job.make(wanted)
     return wanted.path
 

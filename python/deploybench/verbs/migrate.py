@@ -64,8 +64,9 @@ ways side by side; where two numbers stand, the first is TorchScript's (`script`
 {said}
 
 What else changes: a package holds machine code. It runs with the LibTorch version that it was made with, on CPUs that have
-the instructions of the one it was made on (`--portable`: AVX2 is enough), and takes one batch size (`--dynamic-batch MIN:MAX`:
-a range). It is unpacked into the temporary folder when it is loaded, and to make it takes a C++ compiler.
+the instructions of the one it was made on (`--portable`: AVX2 is enough), takes one batch size (`--dynamic-batch MIN:MAX`:
+a range), and is fast with as many threads as it was made for (`--threads N`). It is unpacked into the temporary folder when
+it is loaded, and to make it takes a C++ compiler.
 
 Rows may be of unlike machines, so compare within one; it says which vectors are the widest of its CPU, which both ways use.
 
@@ -141,8 +142,7 @@ def _as_made(about: artifact.Metadata, folder: Path) -> Flags:
 
 def _try(model: Model, flags: Flags, args: argparse.Namespace) -> Row:
     """Both ways made and measured side by side."""
-    what = model.factory if model.own else model.name
-    making = [("--models", what), *flags, ("--artifacts", str(args.artifacts))]
+    making = [("--models", model.spec), *flags, ("--artifacts", str(args.artifacts))]
     measuring = ["--threads", str(args.threads), "--results", str(args.results)]
     with tempfile.TemporaryDirectory(prefix="deploybench-migrate-") as scratch:
         looking = search.Search(model, [*configuration.words(making), *measuring], math.inf, Path(scratch))
@@ -157,6 +157,8 @@ def _try(model: Model, flags: Flags, args: argparse.Namespace) -> Row:
     row |= {"times_faster": ratio and ratio.value, "low": ratio and ratio.low, "high": ratio and ratio.high}
     usual = ("--weights", "auto"), ("--artifacts", str(paths.ARTIFACTS))
     said = [flag for flag in making if flag not in usual]
+    if args.threads != options.usable_cpus():
+        said.append(("--threads", str(args.threads)))
     command = shlex.join(
         ["deploybench", "generate", *configuration.words([*said, ("--routes", routes.runner(TO).route.name)])]
     )

@@ -108,6 +108,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     warnings = running.version_warnings(args.artifact, metadata, args.strict)
+    warnings += running.packing_warnings(args.artifact, metadata, args.threads)
     images = batch(args, metadata)
     with torch.inference_mode():
         forward, load_seconds = running.load(args.artifact, metadata, route, args.instances)
