@@ -49,20 +49,19 @@ def test_compiled_ahead_of_time_at_bf16_agrees(
         agrees(f"{runtime}/aoti/bf16", "squeezenet1_1", artifact, tensor, eager, tmp_path)
 
 
+# With AVX2 oneDNN cuts both larger convolutions otherwise for one thread than for two.
 PACKED = """
 from torch import nn
 
 def net():
-    layers = [nn.Conv2d(3, 64, 3, stride=4), nn.ReLU()]
-    for width in (64, 128, 256):
-        layers += [nn.Conv2d(width, 2 * width, 3, stride=2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+    large = nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(), nn.Conv2d(128, 512, 1), nn.ReLU()
+    return nn.Sequential(nn.Conv2d(3, 128, 8, stride=8), *large, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 """
 
 
 @pytest.mark.skipif(options.usable_cpus() == 1, reason="one thread is what all files are packed for here")
 def test_weights_are_packed_for_the_threads_that_run_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """oneDNN packs none again, by its own log; a file for other threads lies beside, and both languages say what they meet."""
+    """oneDNN packs fewest again, by its own log; a file for other threads lies beside, and both languages say what they meet."""
     (tmp_path / "packed.py").write_text(PACKED)
     environment = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
     mine = ("--model", "packed:net", "--weights", "random", "--artifacts", tmp_path / "made")
@@ -78,9 +77,9 @@ def test_weights_are_packed_for_the_threads_that_run_them(tmp_path: Path, monkey
                 said: list[str] = json.loads(line.stdout)["warnings"]
                 assert len(said) == (packed != threads), said
                 assert all(f"run with {threads}: oneDNN" in one and f"--threads {threads}" in one for one in said)
-
-    log = packings(files[1], monkeypatch)
-    assert log == [], "made and run with one thread"
+        again = {threads: packings(file, threads, monkeypatch) for threads in (1, cpus)}
+        assert again[packed] == min(again.values()), "fewest with the threads that it was made for"
+    files[1].unlink()
     done = python(
         "bench", *mine, "--runners", "cpp/aoti", "--threads", 1, *QUICK, tmp_path / "results", env=environment
     )
@@ -101,11 +100,11 @@ def test_weights_are_packed_for_the_threads_that_run_them(tmp_path: Path, monkey
 QUICK = ("--rounds", 1, "--runs", 2, "--warmup", 1, "--results")
 
 
-def packings(file: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What oneDNN says of weights that it packs in calls with one thread."""
+def packings(file: Path, threads: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many weights oneDNN packs in calls with so many threads, by its log."""
     monkeypatch.setitem(os.environ, "ONEDNN_VERBOSE", "1")
-    done: Any = native("bench", "--artifact", file, "--threads", 1, "--runs", 1, "--warmup", 1)
+    done: Any = native("bench", "--artifact", file, "--threads", threads, "--runs", 1, "--warmup", 1)
     monkeypatch.delitem(os.environ, "ONEDNN_VERBOSE")
     lines = (done.stdout + done.stderr).splitlines()
     assert any("exec,cpu,convolution" in line for line in lines), "its log was read"
-    return [line for line in lines if "exec,cpu,reorder" in line]
+    return sum("exec,cpu,reorder" in line for line in lines)
