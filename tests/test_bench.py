@@ -74,19 +74,10 @@ def test_the_table_fits_a_terminal_and_tells_all(finished: tuple[Path, str]) -> 
     assert all(len(line) <= 80 for line in table), printed
     assert table[0].startswith("squeezenet1_1, batch 1, cpu, fp32, ")
     assert "RANDOM weights" in table[0]
-    assert table[1].split() == [
-        "runner",
-        "median",
-        "p90",
-        "p99",
-        "img/s",
-        "load",
-        "call1",
-        "from",
-        "RSS",
-        "file",
-        "speed-up",
-    ]
+    shown = table[1].split()
+    every = ["runner", "median", "p90", "p99", "img/s", "load", "call1", "cold", "from", "RSS", "file", "speed-up"]
+    gone = tables.DISPENSABLE[: len(every) - len(shown)]  # the first of them give way where numbers are wide
+    assert shown == [name for name in every if name not in gone]
     assert [line.split()[0] for line in table[3:]] == ["python/eager", "python/script", "cpp/script"]
     again = python("report", "--results", folder)
     assert again.returncode == 0
