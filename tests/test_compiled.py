@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from agreement import GENERATED, EagerOf, TensorOf, agrees
@@ -58,6 +56,8 @@ def net():
     return nn.Sequential(nn.Conv2d(3, 128, 8, stride=8), *large, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 """
 
+QUICK = ("--rounds", 1, "--runs", 2, "--warmup", 1, "--results")
+
 
 @pytest.mark.skipif(options.usable_cpus() == 1, reason="one thread is what all files are packed for here")
 def test_weights_are_packed_for_the_threads_that_run_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,14 +97,11 @@ def test_weights_are_packed_for_the_threads_that_run_them(tmp_path: Path, monkey
         assert "packed for" not in done.stderr, "one instance of all threads, however many photos"
 
 
-QUICK = ("--rounds", 1, "--runs", 2, "--warmup", 1, "--results")
-
-
 def packings(file: Path, threads: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many weights oneDNN packs in calls with so many threads, by its log."""
-    monkeypatch.setitem(os.environ, "ONEDNN_VERBOSE", "1")
-    done: Any = native("bench", "--artifact", file, "--threads", threads, "--runs", 1, "--warmup", 1)
-    monkeypatch.delitem(os.environ, "ONEDNN_VERBOSE")
+    with monkeypatch.context() as verbose:
+        verbose.setenv("ONEDNN_VERBOSE", "1")
+        done = native("bench", "--artifact", file, "--threads", threads, "--runs", 1, "--warmup", 1)
     lines = (done.stdout + done.stderr).splitlines()
     assert any("exec,cpu,convolution" in line for line in lines), "its log was read"
     return sum("exec,cpu,reorder" in line for line in lines)

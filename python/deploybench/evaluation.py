@@ -56,7 +56,7 @@ RUN: soundness.Checks = {
 
 def _flaws(results: object) -> Iterator[str]:
     """What is wrong with the content of a file, which anybody may have written or cut."""
-    if not isinstance(results, dict) or results.get("kind") != soundness.EVALUATION:
+    if not isinstance(results, dict) or results.get("kind") != results_file.EVALUATION_KIND:
         yield "it is of another kind"
         return
     if results.get("schema") != SCHEMA:

@@ -16,7 +16,8 @@ from deploybench.errors import DeploybenchError
 from deploybench.paths import shown, typed
 from deploybench.record import OLD
 
-EVALUATION = f".{soundness.EVALUATION}.json"  # how results of `evaluate` are called, which lie beside those of `bench`
+EVALUATION_KIND = "evaluation"
+EVALUATION = f".{EVALUATION_KIND}.json"  # how results of `evaluate` are called, which lie beside those of `bench`
 
 
 def new_path(folder: Path, suffix: str = ".json") -> Path:
@@ -74,7 +75,13 @@ def read(path: Path, kind: str, make: str, flaw: Callable[[object], str]) -> dic
 
 def load(path: Path) -> dict[str, Any]:
     """The results of `bench` in `path`. Raises input_missing or input_invalid."""
-    return read(path, "results file", "make bench", soundness.flaw)
+
+    def flaw(results: object) -> str:
+        if isinstance(results, dict) and results.get("kind") == EVALUATION_KIND:
+            return f"it is one of evaluate, whose name ends in {EVALUATION}"
+        return soundness.flaw(results)
+
+    return read(path, "results file", "make bench", flaw)
 
 
 def load_lines(path: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from deploybench import record
 
 # What a number of seconds, bytes or calls can be: beyond these, sums and quotients of such numbers may be infinite.
 LEAST, MOST = 1e-12, 1e18
-EVALUATION = "evaluation"  # the kind of a file of `evaluate`
 
 
 def _number(value: object) -> bool:
@@ -81,8 +80,6 @@ MAY_HAVE: dict[str, Checks] = {
 def flaw(results: object) -> str:
     """What is wrong with the content of a results file, which anybody may have written or cut; empty when nothing is."""
     if not isinstance(results, dict) or results.get("schema") != record.SCHEMA:
-        if isinstance(results, dict) and results.get("kind") == EVALUATION:
-            return f"it is one of evaluate, whose name ends in .{EVALUATION}.json"
         schema = results.get("schema") if isinstance(results, dict) else None
         return f"it has schema {str(schema)[:20]}, this program reads {record.SCHEMA}"
     runs = results.get("runs")

@@ -47,9 +47,11 @@ def threads(at: Artifact) -> list[Finding]:
     if at.metadata is None or packed is None:
         return [Finding(OK, "no weights that are packed for a number of threads")]
     if packed != (here := options.usable_cpus()):
-        what = f"{at.path}: its weights are packed for {packed} threads, and {here} would run it here"
+        what = (
+            f"{at.path}: its weights are packed for {packed} thread{'s' * (packed != 1)}, and {here} would run it here"
+        )
         return [Finding(WARNING, what, routes.making(Path(at.path), at.metadata, threads=here))]
-    return [Finding(OK, f"its weights are packed for {packed} threads, as would run it here")]
+    return [Finding(OK, f"its weights are packed for {packed} thread{'s' * (packed != 1)}, as would run it here")]
 
 
 def denormals(at: Artifact) -> list[Finding]:

@@ -23,7 +23,6 @@ from deploybench import (
     respondent,
     results_file,
     routes,
-    soundness,
     terminal,
 )
 from deploybench.errors import DeploybenchError
@@ -129,7 +128,7 @@ def _begin(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dataset.Data
     photos = dataset.sample(photos, args.limit or len(photos.photos))
     path = results_file.new_path(args.results, results_file.EVALUATION)
     results = {
-        "kind": soundness.EVALUATION,
+        "kind": results_file.EVALUATION_KIND,
         "schema": evaluation.SCHEMA,
         "complete": False,
         "environment": record.environment(),

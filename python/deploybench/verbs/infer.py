@@ -221,16 +221,8 @@ def _make(args: argparse.Namespace) -> Path:
     )  # --labels is for this print, not for the file
     row = routes.route(args.route or "script")
     wanted = job.Job(
-        chosen[0],
-        row.kind.name,
-        args.precision,
-        device,
-        args.weights,
-        overrides,
-        args.artifacts,
-        False,
-        threads=args.threads,
-    )
+        chosen[0], row.kind.name, args.precision, device, args.weights, overrides, args.artifacts, False, threads=args.threads
+    )  # fmt: skip
     job.make(wanted)
     return wanted.path
 
