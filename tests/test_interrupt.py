@@ -7,6 +7,7 @@ terminal does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,8 +21,9 @@ import pytest
 from conftest import PHOTOS, ROOT, Artifact, native, python
 from deploybench import child, library_paths, paths
 
-PATIENCE = 120  # seconds until a moment comes; a machine with other things to do is slow
-AT_ONCE = 15  # seconds until the program has ended; torch does not listen while it writes a file or loads a library
+# Seconds until a moment comes, and until the program has ended: a machine with other things to do is slow, and torch does not
+# listen while it loads a library. One that does not hear at all goes on to another end.
+PATIENCE = 120
 # A user's model that is slow where the moment is: `heavy` while it is built, the module while it runs.
 SLOW = """
 import time
@@ -95,7 +97,11 @@ def interrupt(
     command: list[object], moment: Moment, folder: Path, whom: str = "group"
 ) -> subprocess.CompletedProcess[str]:
     """Starts the command in `folder`, interrupts it when the moment has come, and returns how it ended."""
-    environment = {**library_paths.cpp_environment(), "PYTHONPATH": f"{ROOT / 'python'}:{folder}"}
+    environment = {
+        **library_paths.cpp_environment(),
+        "PYTHONPATH": f"{ROOT / 'python'}:{folder}",
+        "PYTHONFAULTHANDLER": "1",
+    }
     if command[0] == sys.executable:
         environment = {**library_paths.python_environment(environment), "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(
@@ -112,7 +118,10 @@ def interrupt(
                 os.killpg(process.pid, signal.SIGINT)
             else:
                 process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=AT_ONCE)
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGABRT)  # each Python of the group says where it is
+            pytest.fail(f"it did not hear:\n{process.communicate()[1]}")
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -349,13 +358,38 @@ def test_a_child_is_stopped(heard: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     """Asked, so that it can clean up; killed where it does not hear."""
     monkeypatch.setattr(child, "CLEANING_SECONDS", PATIENCE if heard else 0.2)
     ignore = "" if heard else "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-    code = (
-        f"{ignore}\ntry:\n print(1, flush=True); import time; time.sleep({2 * PATIENCE})\nfinally:\n print('cleaned')"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with child_that(f"{ignore}\ntry:\n {WAITS}\nfinally:\n print('cleaned')") as process:
         child.stop(process)
         assert process.poll() == (-signal.SIGINT if heard else -signal.SIGKILL)
+        assert process.stdout is not None
         assert process.stdout.read() == (b"cleaned\n" if heard else b"")
         child.stop(process)  # one that has ended
+
+
+def test_children_are_stopped_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is asked before the first is waited for, which here ends only then."""
+    monkeypatch.setattr(child, "CLEANING_SECONDS", PATIENCE)
+    told = folder / "told"
+    waits = f"import os\n while not os.path.exists({str(told)!r}): time.sleep(0.01)"
+    with (
+        child_that(f"try:\n {WAITS}\nfinally:\n {waits}") as first,
+        child_that(f"try:\n {WAITS}\nfinally:\n open({str(told)!r}, 'w').close()") as second,
+    ):
+        child.stop(first, second)
+        assert [first.poll(), second.poll()] == [-signal.SIGINT] * 2
+
+
+WAITS = f"print(1, flush=True); import time; time.sleep({2 * PATIENCE})"
+
+
+@contextlib.contextmanager
+def child_that(code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python that runs this, and has come to what WAITS."""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -67,8 +67,9 @@ def run_round(
             for worker in workers:
                 yield worker.runner, worker.output, worker.result()
         finally:
+            child.stop(*(worker.process for worker in workers if worker.process))
             for worker in workers:
-                worker.end()
+                worker.close()
 
 
 def run_rounds(
@@ -183,13 +184,9 @@ class Worker:
         assert self.record is not None
         return self.record
 
-    def end(self) -> None:
-        """Stops it where it still runs: after Ctrl-C, or an error in this process."""
-        process = self.process
-        if process is None:
-            return
-        child.stop(process)
-        for stream in (process.stdin, process.stdout):
+    def close(self) -> None:
+        """The pipes to it; it has ended."""
+        for stream in (self.process.stdin, self.process.stdout) if self.process else ():
             if stream:
                 with contextlib.suppress(OSError):
                     stream.close()
