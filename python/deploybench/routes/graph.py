@@ -16,6 +16,13 @@ from torch import fx, nn
 
 aten = torch.ops.aten
 FILLED = {aten.new_zeros.default: 0, aten.zeros_like.default: 0, aten.new_ones.default: 1, aten.ones_like.default: 1}
+MADE = (
+    aten.full.default,
+    aten.ones.default,
+    aten.zeros.default,
+    aten.arange.default,
+    aten.arange.start,
+)  # of numbers alone
 MAX_CONSTANT_BYTES = 64 << 20  # of a folded constant; the masks of Swin take 4 MB
 
 
@@ -60,7 +67,7 @@ def fold_constants(graph: fx.GraphModule) -> None:
                 values[node] = torch.full(like.shape, FILLED[node.target], dtype=like.dtype, device=like.device)
                 continue
             known = all(argument in values for argument in node.all_input_nodes)
-            if known and (node.all_input_nodes or node.target is aten.full.default):
+            if known and (node.all_input_nodes or node.target in MADE):
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
                 values[node] = node.target(*args, **kwargs)
     for node, value in values.items():

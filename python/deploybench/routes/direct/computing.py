@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from deploybench.routes.direct.operation import Operation, Value, unknown
-from deploybench.routes.direct.reader import Handler, Reader, argument
+from deploybench.routes.direct.reader import Handler, Reader, Seen, argument
 
 aten = torch.ops.aten
 
@@ -41,16 +41,15 @@ def _linear(reader: Reader, node: fx.Node) -> None:
     seen = reader.one(node.args[0])
     weight = reader.constant(node.args[1])
     bias = reader.constant(argument(node, 2), torch.zeros(len(weight)))
-    src = seen.value
-    if seen.look == "nhwc":
-        kernel = weight.reshape(*weight.shape, 1, 1)
-        out = Value(len(weight), src.height, src.width)
-        reader.emit(node, Operation("convolution", src, out, kernel, bias), "nhwc")
+    if seen.look == "flat":  # of a flat image: a window of its size
+        src = seen.value
+        kernel = weight.reshape(len(weight), src.channels, src.height, src.width)
+        reader.emit(node, Operation("convolution", src, Value(len(weight)), kernel, bias), "flat")
         return
-    if seen.look != "flat":
-        raise unknown("a linear layer over an axis of the image")
-    kernel = weight.reshape(len(weight), src.channels, src.height, src.width)  # of a flat image: a window of its size
-    reader.emit(node, Operation("convolution", src, Value(len(weight)), kernel, bias), "flat")
+    src, pixel = reader.rows(node.args[0])
+    out = Value(len(weight), src.height, src.width)
+    kernel = weight.reshape(*weight.shape, 1, 1)
+    reader.emit_rows(node, Operation("convolution", src, out, kernel, bias), pixel)
 
 
 def _activation(name: str) -> Handler:
@@ -70,6 +69,10 @@ def _clamp(reader: Reader, node: fx.Node) -> None:
 
 def _map(reader: Reader, node: fx.Node, **what: Any) -> None:
     seen = reader.one(node.args[0])
+    if seen.look == "ordered":
+        src, order = reader.whole(node.args[0])
+        reader.emit_like(node, Operation("elementwise", src, Value(src.channels, src.height, src.width), **what), order)
+        return
     src = seen.value
     out = Value(src.channels, src.height, src.width)
     reader.emit(node, Operation("elementwise", src, out, **what), seen.look)
@@ -85,16 +88,7 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
     if inverse and values != sides[:1]:
         raise unknown(f"{node.target} by an activation")
     if len(values) == 2:
-        first, second = (reader.seen[one] for one in values)
-        if (first.value.height, first.value.width) == (1, 1):  # the one that is spread over the other comes second
-            first, second = second, first
-        whole, spread = first.value, second.value
-        sizes = (1, 1), (whole.height, whole.width)
-        alike = first.look == second.look and whole.channels == spread.channels
-        if not alike or (spread.height, spread.width) not in sizes:
-            raise unknown(f"{node.target} of such shapes")
-        out = Value(whole.channels, whole.height, whole.width)
-        reader.emit(node, Operation("elementwise", whole, out, join=join, other=spread), first.look)
+        _join(reader, node, values, join)
         return
     seen = reader.one(values[0])
     constant = next(side for side in sides if side is not values[0])
@@ -105,12 +99,65 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
     if values[0].meta["val"].shape != node.meta["val"].shape:
         raise unknown(f"{node.target} of a constant that widens the activation")
     ranked = number.reshape((1,) * (node.meta["val"].ndim - number.dim()) + number.shape)
-    if number.numel() != 1 and (number.numel() != channels or ranked.shape[axis] != channels):
-        raise unknown(f"{node.target} of a constant that varies over the image")
+    if seen.look == "ordered" and join == "mul" and number.numel() == 1:
+        reader.settle(node, seen.value, reader.order(values[0]), seen.factor * float(number))
+        return
+    if seen.look == "ordered" or (
+        number.numel() != 1 and (number.numel() != channels or ranked.shape[axis] != channels)
+    ):
+        _by_position(reader, node, values[0], number, join)
+        return
     flat = number.reshape(-1).expand(channels).clone()
     scale, shift = (flat, torch.zeros(channels)) if join == "mul" else (torch.ones(channels), flat)
     out = Value(channels, seen.value.height, seen.value.width)
     reader.emit(node, Operation("elementwise", seen.value, out, scale=scale, shift=shift), seen.look)
+
+
+def _join(reader: Reader, node: fx.Node, sides: list[fx.Node], join: str) -> None:
+    """Two activations, one of which may be a vector that is spread over the image of the other."""
+    if (reader.seen[sides[0]].value.height, reader.seen[sides[0]].value.width) == (1, 1):
+        sides = sides[::-1]  # the one that is spread over the other comes second
+    first, second = (reader.seen[one] for one in sides)
+    whole, spread, shape = first.value, second.value, node.meta["val"].shape
+    sizes = (1, 1), (whole.height, whole.width)
+    alike = first.look == second.look != "ordered" and whole.channels == spread.channels
+    if alike and (spread.height, spread.width) in sizes and sides[0].meta["val"].shape == shape:
+        out = Value(whole.channels, whole.height, whole.width)
+        reader.emit(node, Operation("elementwise", whole, out, join=join, other=spread), first.look)
+        return
+    (left, order), (right, other) = (reader.whole(one) for one in sides)
+    sizes = (left.channels, left.height, left.width), (right.channels, right.height, right.width)
+    if sizes[0] != sizes[1] or not torch.equal(order, other):  # each spread, in the order of the sum
+        spread_out = (reader.order(one).expand(shape) for one in sides)
+        left, right = (reader.gather(reader.seen[one], each) for one, each in zip(sides, spread_out, strict=True))
+        order = torch.arange(shape.numel()).reshape(shape)
+    out = Value(left.channels, left.height, left.width)
+    reader.emit_like(node, Operation("elementwise", left, out, join=join, other=right), order)
+
+
+def _by_position(reader: Reader, node: fx.Node, side: fx.Node, number: torch.Tensor, join: str) -> None:
+    """A constant where the elements lie anywhere, or one that varies over the pixels: a table of positions, which goes into a
+    copy."""
+    value, order = reader.whole(side)
+    constant = torch.empty(order.numel())
+    constant[order.reshape(-1)] = number.expand(order.shape).reshape(-1)
+    constant = constant.reshape(-1, value.channels)
+    if torch.equal(constant, constant[:1].expand_as(constant)):
+        one, none = torch.ones(value.channels), torch.zeros(value.channels)
+        scale, shift = (constant[0], none) if join == "mul" else (one, constant[0])
+        out = Value(value.channels, value.height, value.width)
+        reader.emit_like(node, Operation("elementwise", value, out, scale=scale, shift=shift), order)
+        return
+    if join != "add":
+        raise unknown(f"{node.target} of a constant that varies over the image")
+    last = reader.found[-1]
+    if last.kind == "gather" and last.out is value and len(side.users) == 1:
+        last.more["constant"] = constant if last.more["constant"] is None else last.more["constant"] + constant
+        reader.seen[node] = reader.seen[side]
+        return
+    shape = (1, value.height, value.width, value.channels)
+    copied = reader.gather(Seen(value), torch.arange(order.numel()).reshape(shape), constant.reshape(shape))
+    reader.settle(node, copied, order)
 
 
 def _pool(reader: Reader, node: fx.Node) -> None:
@@ -130,17 +177,30 @@ def _pool(reader: Reader, node: fx.Node) -> None:
     reader.emit(node, Operation("pool", src, Value(channels, height, width), stride=stride, padding=padding, more=more))
 
 
+def _mean(reader: Reader, node: fx.Node) -> None:
+    """Over all pixels, of rows of tokens; of images the graph has pools."""
+    source: Any = node.args[0]
+    axes: Any = node.args[1]
+    shape = source.meta["val"].shape
+    between = list(range(1, len(shape) - 1))
+    if sorted(axis % len(shape) for axis in axes) != between or shape[0] != 1 or node.kwargs:
+        raise unknown("a mean over other than all pixels")
+    src, _ = reader.rows(source)
+    out, kernel = Value(src.channels), (src.height, src.width)
+    pool = Operation("pool", src, out, stride=kernel, more={"kernel": kernel, "max": False, "divide": 0})
+    reader.emit_like(node, pool, torch.arange(out.channels).reshape(node.meta["val"].shape))
+
+
 def _layer_norm(reader: Reader, node: fx.Node) -> None:
-    seen, axes = reader.one(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
-    value = seen.value
-    pooled = seen.look == "flat" and (value.height, value.width) == (1, 1)
-    if axes != [value.channels] or not (seen.look == "nhwc" or pooled):
+    axes = list(node.args[1])  # type: ignore[arg-type]
+    if axes != list(node.meta["val"].shape[-1:]):
         raise unknown("a layer norm not over channels")
+    value, pixel = reader.rows(node.args[0])
     scale = reader.constant(argument(node, 2), torch.ones(value.channels))  # absent without elementwise_affine
     shift = reader.constant(argument(node, 3), torch.zeros(value.channels))
     out = Value(value.channels, value.height, value.width)
     more = {"epsilon": argument(node, 4, 1e-5)}
-    reader.emit(node, Operation("layer_norm", value, out, scale=scale, shift=shift, more=more), seen.look)
+    reader.emit_rows(node, Operation("layer_norm", value, out, scale=scale, shift=shift, more=more), pixel)
 
 
 HANDLERS: dict[Any, Handler] = {
@@ -151,6 +211,7 @@ HANDLERS: dict[Any, Handler] = {
     aten.hardsigmoid.default: _activation("Hardsigmoid"),
     aten.sigmoid.default: _activation("Sigmoid"),
     aten.silu.default: _activation("Silu"),
+    aten.tanh.default: _activation("Tanh"),
     aten.gelu.default: _activation("Gelu"),
     aten.clamp.default: _clamp,
     aten.hardtanh.default: _clamp,
@@ -161,5 +222,6 @@ HANDLERS: dict[Any, Handler] = {
     aten.div.Tensor: _arithmetic,
     aten.max_pool2d.default: _pool,
     aten.avg_pool2d.default: _pool,
+    aten.mean.dim: _mean,
     aten.layer_norm.default: _layer_norm,
 }

@@ -1,11 +1,12 @@
 """The C++ text of a network and its weights, from the operations and their layout. The kernels it calls are in
-convolution.hpp and pixels.hpp."""
+convolution.hpp, pixels.hpp and attention.hpp."""
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +14,10 @@ from deploybench.routes.direct.layout import Layout
 from deploybench.routes.direct.operation import Operation, Value
 from deploybench.routes.direct.tiles import SCATTERED, Machine, packed, sum_of, tiling
 
+if TYPE_CHECKING:
+    from deploybench.routes.direct.attention import Rows
+
+ELEMENTS = {"float": torch.float32, "bf16": torch.bfloat16, "int32": torch.int32}
 STAY_BYTES = 256 << 10  # weights above are read once a call and pixels many times, below the other way round
 
 
@@ -35,7 +40,7 @@ class Program:
 
     def store(self, tensor: torch.Tensor, element: str) -> int:
         """Appends a constant; returns its offset in bytes, a multiple of 64."""
-        kept = tensor.contiguous().to(torch.bfloat16 if element == "bf16" else torch.float32)
+        kept = tensor.contiguous().to(ELEMENTS[element])
         data = kept.view(torch.int16 if element == "bf16" else torch.int32).numpy().tobytes()
         offset = self.size
         data += bytes(-len(data) % 64 + 64)  # and a register more, which the last load may touch
@@ -46,6 +51,10 @@ class Program:
     def constant(self, tensor: torch.Tensor | None) -> str:
         """A pointer to a float32 constant, which is stored."""
         return "nullptr" if tensor is None else f"(const float*)(w + {self.store(tensor, 'float')})"
+
+    def table(self, numbers: torch.Tensor) -> str:
+        """A pointer to whole numbers, which are stored."""
+        return f"(const std::int32_t*)(w + {self.store(numbers, 'int32')})"
 
     def at(self, value: Value | None) -> str:
         """A pointer to the first pixel of a value; where there is none, to what is not read."""
@@ -60,6 +69,7 @@ def program(found: list[Operation], layout: Layout, machine: Machine) -> tuple[s
     structs = "\n".join(text.types)
     steps = "\n  team.wait(threads);\n".join(f"  {step}" for step in text.steps)
     source = f"""// Written by deploybench: one network, one image at a time.
+#include "attention.hpp"
 #include "convolution.hpp"
 #include "pixels.hpp"
 
@@ -91,7 +101,7 @@ def _constants(**values: Any) -> str:
     return " ".join(parts)
 
 
-INTS = {"KH", "KW", "RUNS", "RUN", "MR", "NV", "LAST_NV", "TAIL", "TILES", "OC", "IC"}
+INTS = {"KH", "LAST_KEYS", "KW", "RUNS", "RUN", "MR", "NV", "LAST_NV", "TAIL", "TILES", "OC", "IC"}
 
 
 def _activation(text: Program, name: str) -> str:
@@ -232,6 +242,57 @@ def _interleave(text: Program, operation: Operation) -> None:
     _over_pixels(text, operation, "interleave", "", BEGIN=operation.more["begin"], HALF=operation.src.channels // 2)
 
 
+def _places(text: Program, value: Value, pixel: torch.Tensor) -> torch.Tensor:
+    """How far pixels, by their number, lie behind the first one."""
+    return pixel // value.width * text.layout.row(value) + pixel % value.width * text.layout.pixel(value)
+
+
+def _gather(text: Program, operation: Operation) -> None:
+    src, out, more = operation.src, operation.out, operation.more
+    order = more["order"]
+    # The longest runs of channels that lie side by side, in one pixel, everywhere.
+    goes_on = (order[:, 1:] == order[:, :-1] + 1) & (order[:, 1:] % src.channels != 0) & (order[:, :-1] >= 0)
+    goes_on |= (order[:, 1:] < 0) & (order[:, :-1] < 0)
+    ends = (~goes_on).any(0).nonzero().reshape(-1) + 1
+    run = math.gcd(out.channels, *ends.tolist())
+    first = order[:, ::run]
+    from_ = _places(text, src, first // src.channels) + first % src.channels
+    constants = f"{text.table(torch.where(first < 0, -1, from_))}, {text.constant(more['constant'])}, "
+    has = more["constant"] is not None
+    _over_pixels(text, operation, "gather", constants, RUN=run, FACTOR=more["factor"], CONSTANT=has)
+
+
+def _attention(text: Program, operation: Operation) -> None:
+    machine, more = text.machine, operation.more
+    rows: tuple[Rows, ...] = more["rows"]
+    query, key, value, _ = rows
+    (items, queries), keys = query.pixel.shape, key.pixel.shape[1]
+    lanes, nv = machine.lanes, 2
+    wide, deep = (-(-size // lanes) for size in (keys, value.depth))
+    key_panels, panels = -(-wide // nv), -(-deep // nv)
+    most = (machine.registers - nv - 2) // nv
+    tiles = -(-queries // most)
+    mr = -(-queries // tiles)
+    windows, window = torch.unique(torch.cat([one.pixel for one in rows], 1), dim=0, return_inverse=True)
+    bias, kind = torch.zeros(1, 1, keys), torch.zeros(items)
+    if more["bias"] is not None:
+        bias, kind = torch.unique(more["bias"].reshape(items, -1), dim=0, return_inverse=True)
+        bias = bias.reshape(-1, queries, keys)
+    bias = torch.nn.functional.pad(bias, (0, wide * lanes - keys), value=-torch.inf)
+    body = _constants(
+        ITEMS=items, QUERIES=queries, KEYS=keys, DEPTH=query.depth, DEEP=deep * lanes, WIDTH=wide * lanes,
+        NV=nv, KEY_PANELS=key_panels, LAST_KEYS=wide - (key_panels - 1) * nv, PANELS=panels,
+        LAST_NV=deep - (panels - 1) * nv, TAIL=value.depth - (deep - 1) * lanes, MR=mr, TILES=tiles,
+        LONG=queries - tiles * (mr - 1), LEAST=query.least, BIASED=more["bias"] is not None,
+    )  # fmt: skip
+    places = windows.split([one.pixel.shape[1] for one in rows], 1)
+    tables = [text.table(_places(text, one.value, pixel)) for one, pixel in zip(rows, places, strict=True)]
+    about = torch.stack([window, *(one.channel for one in rows), kind], 1)
+    arguments = [*(text.at(one.value) for one in rows), *tables, text.table(about)]
+    arguments += [text.constant(more["factor"]), text.constant(bias)]
+    text.steps.append(f"attention<{text.type('Attention', body)}, T>({{{', '.join(arguments)}}}, thread, threads);")
+
+
 def _layer_norm(text: Program, operation: Operation) -> None:
     constants = f"{text.constant(operation.scale)}, {text.constant(operation.shift)}, "
     _over_pixels(text, operation, "layer_norm", constants, EPSILON=float(operation.more["epsilon"]))
@@ -260,7 +321,9 @@ STEPS = {
     "pool": _pool,
     "elementwise": _elementwise,
     "interleave": _interleave,
+    "gather": _gather,
     "layer_norm": _layer_norm,
+    "attention": _attention,
     "take": _take,
     "give": _give,
 }

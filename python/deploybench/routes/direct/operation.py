@@ -42,7 +42,7 @@ class Value:
 class Operation:
     """`out` from `src`; then `first`, then `other` joined (add or mul), then `second`: names of activations."""
 
-    kind: str  # convolution, depthwise, pool, elementwise, cat, interleave, layer_norm, take, give
+    kind: str  # convolution, depthwise, pool, elementwise, cat, interleave, gather, layer_norm, attention, take, give
     src: Value
     out: Value
     weight: torch.Tensor | None = None  # [OC, IC / groups, KH, KW]
@@ -58,7 +58,7 @@ class Operation:
     shift: torch.Tensor | None = None
     before: str = ""  # a prepared input: scaled or gated, then this activation
     gate: Value | None = None
-    more: dict[str, Any] = field(default_factory=dict)  # of pools, interleaves and norms
+    more: dict[str, Any] = field(default_factory=dict)  # of pools, interleaves, gathers, norms and attention
 
     @property
     def reads(self) -> list[Value]:

@@ -76,6 +76,29 @@ void interleave(const T* in, T* out, int thread, int threads) {
   }
 }
 
+// Pixels made of runs of RUN channels that lie anywhere: `from` has the place of each, below 0 where there are zeros.
+// Times FACTOR, plus a constant.
+template <class G, class T>
+void gather(const T* in, T* out, const std::int32_t* from, const float* constant, int thread, int threads) {
+  constexpr long runs = G::OC / G::RUN;
+  const Share mine = share(static_cast<long>(G::ROWS) * G::COLUMNS, thread, threads);
+  for (long q = mine.begin; q < mine.end; ++q) {
+    for (long run = 0; run < runs; ++run) {
+      const long place = from[q * runs + run];
+      const T* source = in + std::max(place, 0L);
+      T* to = out + q / G::COLUMNS * G::OUT_ROW + q % G::COLUMNS * G::OUT_PIX + run * G::RUN;
+      const float* more = constant + q * G::OC + run * G::RUN;
+      const auto lanes = [&]<int N>(long c) {
+        vec x = place < 0 ? vec{} : load<N>(source + c) * all(G::FACTOR);
+        if constexpr (G::CONSTANT) x += load<N>(more + c);
+        store<N>(to + c, x);
+      };
+      for (long c = 0; c + L <= G::RUN; c += L) lanes.template operator()<L>(c);
+      if constexpr (G::RUN % L != 0) lanes.template operator()<G::RUN % L>(G::RUN / L * L);
+    }
+  }
+}
+
 // Over the channels of each pixel.
 template <class G, class T>
 void layer_norm(const T* in, T* out, const float* scale, const float* shift, int thread, int threads) {

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from torch import fx
 
-from deploybench.routes.direct import computing, views
+from deploybench.routes.direct import attention, computing, views
 from deploybench.routes.direct.operation import Operation, Value
 from deploybench.routes.direct.reader import Reader
 
 PREPARED_WEIGHTS = 64 << 10  # elements; above, weights stay, and each tile would be prepared for every panel
-HANDLERS = {**computing.HANDLERS, **views.HANDLERS}
+HANDLERS = {**computing.HANDLERS, **attention.HANDLERS, **views.HANDLERS}
 CONVOLUTIONS = ("convolution", "depthwise")
 Makers = dict[Value, tuple[int, Operation]]  # of each value: which operation it is, and the operation
 
 
 def operations(graph: fx.GraphModule) -> list[Operation]:
     """The operations of `graph`, one image in, [classes] out. Raises unsupported where it holds something unknown."""
-    found = Reader(graph, HANDLERS).read()
+    found = Reader(graph, HANDLERS, attention.OF_SCORES, attention.OF_LENGTHS).read()
     _drop_unused(found)
     _fold_scales(found)
     _join(found)

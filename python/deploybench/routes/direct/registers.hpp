@@ -120,6 +120,9 @@ struct Sigmoid {
 struct Silu {
   static DIRECT_INLINE vec of(vec x) { return x / (all(1.0F) + exponential(-x)); }
 };
+struct Tanh {
+  static DIRECT_INLINE vec of(vec x) { return all(1.0F) - all(2.0F) / (all(1.0F) + exponential(x + x)); }
+};
 struct Gelu {
   static DIRECT_INLINE vec of(vec x) { return x * all(0.5F) * (all(1.0F) + error_function(x * all(0.70710678F))); }
 };

@@ -1,5 +1,6 @@
 """Handlers of the operators that only say how values are looked at or where they lie: shapes, slices, concatenations, and the
-channel shuffle, which is a reshape, a transposition and another reshape."""
+channel shuffle, which is a reshape, a transposition and another reshape. What is none of the looks that convolutions have is
+done to the order of the elements instead (reader.Seen), by the operator itself: the windows of Swin, the heads of attention."""
 
 from __future__ import annotations
 
@@ -40,43 +41,78 @@ def _reshape(reader: Reader, node: fx.Node) -> None:
     ):
         reader.seen[node] = Seen(value)
     else:
-        raise unknown(f"a reshape to {shape}")
+        _reorder(reader, node)
 
 
 def _transpose(reader: Reader, node: fx.Node) -> None:
     seen = reader.one(node.args[0])
-    if seen.look != "grouped" or set(node.args[1:3]) != {1, 2}:
-        raise unknown("a transposition that is no channel shuffle")
-    reader.seen[node] = Seen(seen.value, "shuffled", seen.groups)
+    if seen.look == "grouped" and set(node.args[1:3]) == {1, 2}:
+        reader.seen[node] = Seen(seen.value, "shuffled", seen.groups)
+    else:
+        _reorder(reader, node)
 
 
 def _permute(reader: Reader, node: fx.Node) -> None:
     seen = reader.one(node.args[0])
     there = {("nchw", (0, 2, 3, 1)): "nhwc", ("nhwc", (0, 3, 1, 2)): "nchw"}
     look = there.get((seen.look, tuple(node.args[1])))  # type: ignore[arg-type]
-    if look is None:
-        raise unknown(f"a permutation {node.args[1]}")
-    reader.seen[node] = Seen(seen.value, look)
+    # Rows of tokens are nhwc, too, and make an image only as high and wide as their value.
+    size = (seen.value.channels, seen.value.height, seen.value.width)
+    if look == "nhwc" or (look == "nchw" and node.meta["val"].shape[1:] == size):
+        reader.seen[node] = Seen(seen.value, look)
+    else:
+        _reorder(reader, node)
 
 
 def _cat(reader: Reader, node: fx.Node) -> None:
     sources: Any = node.args[0]
-    if not all(reader.over_channels(one, argument(node, 1, 0)) for one in sources):
-        raise unknown("a concatenation not of channels")
+    axis = argument(node, 1, 0)
+    if not all(one in reader.seen and _of_channels(reader, one, axis) for one in sources):
+        _cat_anywhere(reader, node, sources, axis)
+        return
     parts = [reader.one(one).value for one in sources]
     out = Value(sum(one.channels for one in parts), parts[0].height, parts[0].width)
     reader.emit(node, Operation("cat", parts[0], out, more={"parts": parts}), reader.one(sources[0]).look)
 
 
+def _of_channels(reader: Reader, node: fx.Node, axis: int) -> bool:
+    rows = reader.one(node).look == "nhwc" and axis % node.meta["val"].ndim == node.meta["val"].ndim - 1
+    return rows or reader.over_channels(node, axis)
+
+
+def _cat_anywhere(reader: Reader, node: fx.Node, sources: list[fx.Node], axis: int) -> None:
+    """Of parts of one value, another order of it. Constants go into a copy: the class token of a vision transformer."""
+    seen = [reader.seen[one] for one in sources if one in reader.seen]
+    first = seen[0]
+    if any(one.value is not first.value or one.factor != first.factor or one.unit for one in seen):
+        raise unknown("a concatenation not of channels")
+    shapes = [one.meta["val"].shape for one in sources]
+    orders = [
+        reader.order(one) if one in reader.seen else torch.full(shape, -1)
+        for one, shape in zip(sources, shapes, strict=True)
+    ]
+    order = torch.cat(orders, axis)
+    if len(seen) == len(sources):
+        reader.settle_like(node, first, order)
+        return
+    constants = [reader.constants.get(one, torch.zeros(shape)) for one, shape in zip(sources, shapes, strict=True)]
+    value = reader.gather(first, order, torch.cat(constants, axis))
+    reader.seen[node] = Seen(value, "nhwc")
+
+
 def _split(reader: Reader, node: fx.Node) -> None:
-    if not reader.over_channels(node.args[0], argument(node, 2, 0)):
-        raise unknown("a split not of channels")
+    axis = argument(node, 2, 0)
+    if node.target is aten.unbind.int or not reader.over_channels(node.args[0], axis):
+        reader.parts[node] = list(node.target(reader.order(node.args[0]), *node.args[1:]))  # type: ignore[operator]
     reader.seen[node] = reader.one(node.args[0])
 
 
 def _getitem(reader: Reader, node: fx.Node) -> None:
     source: Any = node.args[0]
     seen = reader.one(source)
+    if source in reader.parts:
+        reader.settle_like(node, seen, reader.parts[source][node.args[1]])  # type: ignore[index]
+        return
     sizes = [one.shape[1] for one in source.meta["val"]]
     index: Any = node.args[1]
     begin, count, value = sum(sizes[:index]), sizes[index], seen.value
@@ -94,7 +130,8 @@ def _slice(reader: Reader, node: fx.Node) -> None:
     value = seen.value
     one = node.target is aten.select.int
     if not reader.over_channels(node.args[0], argument(node, 1, 0)) or (not one and argument(node, 4, 1) != 1):
-        raise unknown("a slice not of channels")
+        _reorder(reader, node)
+        return
     begin: Any = argument(node, 2) or 0
     begin = max(0, begin + value.channels) if begin < 0 else begin  # from the end, at most as far as the first
     count = 1 if one else node.meta["val"].shape[1]
@@ -107,7 +144,8 @@ def _unsqueeze(reader: Reader, node: fx.Node) -> None:
         _reshape(reader, node)
         return
     if node.args[1] != 1:
-        raise unknown("an unsqueeze")
+        _reorder(reader, node)
+        return
     reader.seen[node] = Seen(seen.value, "flat" if node.meta["val"].ndim == 2 else "nchw")
 
 
@@ -118,9 +156,26 @@ def _expand(reader: Reader, node: fx.Node) -> None:
     beside = [side for user in node.users for side in user.all_input_nodes if side is not node]
     joined = all(user.target in (aten.add.Tensor, aten.mul.Tensor) for user in node.users)
     whole = all(side.target is not node.target and side.meta["val"].shape == shape for side in beside)
-    if not (seen.look == "nchw" and source.meta["val"].shape[:2] == shape[:2] and joined and whole and beside):
-        raise unknown("an expansion")
-    reader.seen[node] = seen
+    if seen.look == "nchw" and source.meta["val"].shape[:2] == shape[:2] and joined and whole and beside:
+        reader.seen[node] = seen
+    else:
+        _reorder(reader, node)
+
+
+def _reorder(reader: Reader, node: fx.Node) -> None:
+    """By the operator itself, on the numbers of the elements."""
+    source: Any = node.args[0]
+    seen = reader.one(source)
+    order = node.target(reader.order(source), *node.args[1:], **node.kwargs)  # type: ignore[operator]
+    reader.settle_like(node, seen, order)
+
+
+def _pad(reader: Reader, node: fx.Node) -> None:
+    if argument(node, 2, "constant") != "constant" or argument(node, 3):
+        raise unknown("a border of other than zeros")
+    source: Any = node.args[0]
+    padded = torch.nn.functional.pad(reader.order(source), node.args[1], value=-1)  # type: ignore[arg-type]
+    reader.settle_like(node, reader.one(source), padded)
 
 
 HANDLERS: dict[Any, Handler] = {
@@ -138,4 +193,8 @@ HANDLERS: dict[Any, Handler] = {
     aten.squeeze.dim: _reshape,
     aten.squeeze.dims: _reshape,
     aten.expand.default: _expand,
+    aten.pad.default: _pad,
+    aten.unbind.int: _split,
+    aten.roll.default: _reorder,
+    aten.flip.default: _reorder,
 }
