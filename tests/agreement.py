@@ -15,7 +15,7 @@ from deploybench import parity, paths, tensor_file
 
 GENERATED = [
     "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mobilenet_v3_small",
-    "shufflenet_v2_x0_5", "squeezenet1_1",
+    "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32",
 ]  # fmt: skip
 SCHEMA = json.loads((paths.DATA / "record.schema.json").read_text(encoding="utf-8"))
 FEW = ("--warmup", 0, "--runs", 3, "--json")  # three calls: TorchScript profiles, optimises, runs

@@ -23,7 +23,6 @@ ARCHITECTURES = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5",
     "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32",
 ]  # fmt: skip
-ALSO_IN_PYTHON = [*GENERATED, "swin_t", "vit_b_32"]  # those that the fuser stumbles over as torchvision has them
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
@@ -38,7 +37,7 @@ def test_all_runtimes_agree(
     assert lines[0]["input_crc32"] == lines[1]["input_crc32"]
 
 
-@pytest.mark.parametrize("model", ALSO_IN_PYTHON)
+@pytest.mark.parametrize("model", GENERATED)
 def test_the_frozen_file_in_python(
     model: str, artifact: Artifact, tensor: TensorOf, eager_of: EagerOf, tmp_path: Path
 ) -> None:

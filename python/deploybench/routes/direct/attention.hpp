@@ -14,15 +14,15 @@ struct Tokens {
   const std::int32_t *query_at, *key_at, *value_at, *out_at;
   const std::int32_t* items;  // of each: its window, its first channel in the four, its bias
   const float* factors;
-  const float* bias;          // [number][QUERIES][WIDTH], minus infinity behind the last key; [WIDTH] where there is none
+  const float* bias;  // [number][QUERIES][WIDTH], minus infinity behind the last key; [WIDTH] where there is none
 };
 
 // One item's rows as floats, side by side: queries and values as they are, keys in the order in which they are used.
 template <class G>
 struct Packed {
   alignas(64) float queries[G::QUERIES * G::DEEP];
-  alignas(64) float keys[G::DEPTH * G::WIDTH];    // panel after panel, each [DEPTH][NV * L]
-  alignas(64) float values[G::KEYS * G::DEEP];    // panel after panel, each [KEYS][NV * L]
+  alignas(64) float keys[G::DEPTH * G::WIDTH];  // panel after panel, each [DEPTH][NV * L]
+  alignas(64) float values[G::KEYS * G::DEEP];  // panel after panel, each [KEYS][NV * L]
   alignas(64) float scores[G::MR * G::WIDTH];
 };
 

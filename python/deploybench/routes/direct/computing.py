@@ -126,8 +126,8 @@ def _join(reader: Reader, node: fx.Node, sides: list[fx.Node], join: str) -> Non
         reader.emit(node, Operation("elementwise", whole, out, join=join, other=spread), first.look)
         return
     (left, order), (right, other) = (reader.whole(one) for one in sides)
-    sizes = (left.channels, left.height, left.width), (right.channels, right.height, right.width)
-    if sizes[0] != sizes[1] or not torch.equal(order, other):  # each spread, in the order of the sum
+    alike = (left.channels, left.height, left.width) == (right.channels, right.height, right.width)
+    if not alike or not torch.equal(order, other):  # each spread, in the order of the sum
         spread_out = (reader.order(one).expand(shape) for one in sides)
         left, right = (reader.gather(reader.seen[one], each) for one, each in zip(sides, spread_out, strict=True))
         order = torch.arange(shape.numel()).reshape(shape)
