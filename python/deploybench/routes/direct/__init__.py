@@ -1,4 +1,4 @@
-"""Direct: C++ generated for one convolutional network, every size a constant, packaged as AOTInductor packages are. LibTorch
+"""Direct: C++ generated for one network, every size a constant, packaged as AOTInductor packages are. LibTorch
 loads and calls it; no kernel of LibTorch runs. plan reads the graph, layout places activations, emit writes the code."""
 
 from __future__ import annotations

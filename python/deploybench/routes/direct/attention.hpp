@@ -17,7 +17,8 @@ struct Tokens {
   const float* bias;  // [number][QUERIES][WIDTH], minus infinity behind the last key; [WIDTH] where there is none
 };
 
-// One item's rows as floats, side by side: queries and values as they are, keys in the order in which they are used.
+// One item's rows as floats: queries side by side, times their factor; keys and values in the order in which they are
+// used.
 template <class G>
 struct Packed {
   alignas(64) float queries[G::QUERIES * G::DEEP];
@@ -117,7 +118,7 @@ void attend(Packed<G>& item, long first, const float* bias, T* out, const std::i
                                     at + first);
 }
 
-// DEPTH elements, as floats.
+// DEPTH elements times a factor, as floats.
 template <class G, class T, class To>
 DIRECT_INLINE void copy_row(const T* from, To to, float factor) {
   for (int c = 0; c + L <= G::DEPTH; c += L) store(to(c), load(from + c) * all(factor));

@@ -64,9 +64,12 @@ def _einsum(reader: Reader, node: fx.Node) -> None:
     """'bid, bjd -> bij', the scores, or 'bij, bjd -> bid', their product with v; any letters, any number of b."""
     equation, sides = str(node.args[0]).replace(" ", ""), list(node.args[1])  # type: ignore[arg-type]
     given, _, result = equation.partition("->")
-    one, other, *more = given.split(",")
+    letters = given.split(",")
+    if len(letters) != 2 or not all(len(set(each)) == len(each) > 1 for each in (*letters, result)) or "." in equation:
+        raise unknown(f"the einsum {node.args[0]}")
+    one, other = letters
     items = one[:-2]
-    alike = not more and other[:-2] == result[:-2] == items and "." not in equation and len(set(result)) == len(result)
+    alike = other[:-2] == result[:-2] == items
     if alike and one[-1] == other[-1] and result[-2:] == one[-2] + other[-2]:
         _score(reader, node, sides[0], sides[1], transposed=False)
     elif alike and one[-1] == other[-2] and result[-2:] == one[-2] + other[-1] and sides[0] in reader.scores:
@@ -78,10 +81,13 @@ def _einsum(reader: Reader, node: fx.Node) -> None:
 def _score(reader: Reader, node: fx.Node, left: Any, right: Any, transposed: bool) -> None:
     """q k^T, where k comes as it is or `transposed`."""
     first, second = reader.one(left), reader.one(right)
+    items = [side.meta["val"].shape[:-2] for side in (left, right, node)]
+    if min(side.meta["val"].ndim for side in (left, right)) < 2 or items[0] != items[2] or items[1] != items[2]:
+        raise unknown("a product of such shapes")
     query, order = _rows(reader, first, reader.order(left)), reader.order(right)
     key = _rows(reader, second, order.transpose(-1, -2) if transposed else order)
-    if len(query.pixel) != len(key.pixel) or query.least != key.least:
-        raise unknown("a product of such shapes")
+    if query.least != key.least:
+        raise unknown("a product of vectors of which one is divided by its length")
     reader.scores[node] = Scores(query, key, torch.full((len(query.pixel),), first.factor * second.factor))
 
 
@@ -144,14 +150,22 @@ def _factor(reader: Reader, node: fx.Node) -> None:
     scored: Any
     constant: Any
     scored, constant = node.args[:2]
+    if scored not in reader.scores and node.target is aten.mul.Tensor:
+        scored, constant = constant, scored
     number = reader.constants.get(constant) if isinstance(constant, fx.Node) else torch.tensor(float(constant))
-    scores, items = reader.scores.get(scored), scored.meta["val"].shape[:-2]
-    if scores is None or scores.softmax or scores.bias is not None or number is None or number.numel() == 0:
+    scores, shape = reader.scores.get(scored), node.meta["val"].shape
+    if (
+        scores is None
+        or scores.softmax
+        or scores.bias is not None
+        or number is None
+        or scored.meta["val"].shape != shape
+    ):
         raise unknown(f"{node.target} of the scores of an attention")
     if number.numel() != 1 and number.shape[-2:] != (1, 1):
         raise unknown("scores of an attention with a factor for each key")
     factors = number.reshape(1, 1) if number.numel() == 1 else number
-    by = factors.expand(*items, 1, 1).reshape(-1)
+    by = factors.expand(*shape[:-2], 1, 1).reshape(-1)
     reader.scores[node] = replace(scores, factor=scores.factor * (by if node.target is aten.mul.Tensor else 1 / by))
 
 
@@ -179,7 +193,7 @@ def _mix_with(reader: Reader, node: fx.Node, scored: Any, side: Any) -> None:
     """The product of the softmax and v."""
     scores = reader.scores.get(scored)
     if scores is None or not scores.softmax:
-        raise unknown("scores of an attention that are multiplied without a softmax")
+        raise unknown("a product of scores of an attention other than, after a softmax, with values")
     _attend(reader, node, scores, reader.one(side), reader.order(side))
 
 
@@ -188,6 +202,8 @@ def _scaled_dot_product(reader: Reader, node: fx.Node) -> None:
     orders = [reader.order(side) for side in node.args[:3]]
     if argument(node, 5, False) or node.kwargs.get("is_causal"):
         raise unknown("causal attention")
+    if argument(node, 4, 0.0) or node.kwargs.get("dropout_p"):
+        raise unknown("attention with dropout")
     query, key = (_rows(reader, seen, order) for seen, order in zip(sides[:2], orders[:2], strict=True))
     given = argument(node, 6, node.kwargs.get("scale"))
     factor = (1 / math.sqrt(query.depth) if given is None else float(given)) * sides[0].factor * sides[1].factor
@@ -197,6 +213,8 @@ def _scaled_dot_product(reader: Reader, node: fx.Node) -> None:
         bias = reader.constant(mask)
         if mask.meta["val"].dtype is torch.bool:
             bias = torch.where(bias != 0, 0.0, -torch.inf)
+        if bias.ndim > len(shape):
+            raise unknown("a mask of more axes than the queries")
         bias = bias.expand(shape).reshape(-1, *shape[-2:])
     scores = Scores(query, key, torch.full((len(query.pixel),), factor), bias, softmax=True)
     _attend(reader, node, scores, sides[2], orders[2])
@@ -210,6 +228,8 @@ def _attend(reader: Reader, node: fx.Node, scores: Scores, seen: Seen, order: to
     alike = value.pixel.shape == key.pixel.shape and len(query.pixel) == len(key.pixel) and query.least == key.least
     if not alike or not value.depth == query.depth == key.depth:
         raise unknown("an attention of such shapes")
+    if scores.bias is not None and not bool((scores.bias > -torch.inf).any(-1).all()):
+        raise unknown("an attention with a query for which every key is masked")
     windows, window = torch.unique(query.pixel, dim=0, return_inverse=True)
     count = torch.bincount(window)
     heads = int(count[0])

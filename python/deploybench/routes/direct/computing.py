@@ -87,6 +87,8 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
     inverse = {aten.sub.Tensor: torch.neg, aten.div.Tensor: torch.reciprocal}.get(node.target)  # type: ignore[call-overload]
     if inverse and values != sides[:1]:
         raise unknown(f"{node.target} by an activation")
+    if not values:
+        raise unknown(f"{node.target} of constants alone")
     if len(values) == 2:
         _join(reader, node, values, join)
         return
@@ -100,7 +102,7 @@ def _arithmetic(reader: Reader, node: fx.Node) -> None:
         raise unknown(f"{node.target} of a constant that widens the activation")
     ranked = number.reshape((1,) * (node.meta["val"].ndim - number.dim()) + number.shape)
     if seen.look == "ordered" and join == "mul" and number.numel() == 1:
-        reader.settle(node, seen.value, reader.order(values[0]), seen.factor * float(number))
+        reader.settle(node, seen.value, reader.order(values[0]), seen.factor * float(number), seen.unit)
         return
     if seen.look == "ordered" or (
         number.numel() != 1 and (number.numel() != channels or ranked.shape[axis] != channels)
@@ -121,16 +123,20 @@ def _join(reader: Reader, node: fx.Node, sides: list[fx.Node], join: str) -> Non
     whole, spread, shape = first.value, second.value, node.meta["val"].shape
     sizes = (1, 1), (whole.height, whole.width)
     alike = first.look == second.look != "ordered" and whole.channels == spread.channels
-    if alike and (spread.height, spread.width) in sizes and sides[0].meta["val"].shape == shape:
+    ranks = first.look == "nhwc" or sides[0].meta["val"].ndim == sides[1].meta["val"].ndim
+    if alike and ranks and (spread.height, spread.width) in sizes and sides[0].meta["val"].shape == shape:
         out = Value(whole.channels, whole.height, whole.width)
         reader.emit(node, Operation("elementwise", whole, out, join=join, other=spread), first.look)
         return
     (left, order), (right, other) = (reader.whole(one) for one in sides)
     alike = (left.channels, left.height, left.width) == (right.channels, right.height, right.width)
     if not alike or not torch.equal(order, other):  # each spread, in the order of the sum
-        spread_out = (reader.order(one).expand(shape) for one in sides)
+        image = len(shape) == 4 and "nchw" in (first.look, second.look)
+        axes = (0, 2, 3, 1) if image else tuple(range(len(shape)))
+        spread_out = [reader.order(one).expand(shape).permute(axes) for one in sides]
         left, right = (reader.gather(reader.seen[one], each) for one, each in zip(sides, spread_out, strict=True))
-        order = torch.arange(shape.numel()).reshape(shape)
+        order = torch.arange(shape.numel()).reshape(spread_out[0].shape)
+        order = order.permute(0, 3, 1, 2) if image else order
     out = Value(left.channels, left.height, left.width)
     reader.emit_like(node, Operation("elementwise", left, out, join=join, other=right), order)
 
@@ -151,7 +157,8 @@ def _by_position(reader: Reader, node: fx.Node, side: fx.Node, number: torch.Ten
     if join != "add":
         raise unknown(f"{node.target} of a constant that varies over the image")
     last = reader.found[-1]
-    if last.kind == "gather" and last.out is value and len(side.users) == 1:
+    alone = all(len(one.users) == 1 for one, seen in reader.seen.items() if seen.value.root is value)
+    if last.kind == "gather" and last.out is value and alone:
         last.more["constant"] = constant if last.more["constant"] is None else last.more["constant"] + constant
         reader.seen[node] = reader.seen[side]
         return
@@ -180,7 +187,7 @@ def _pool(reader: Reader, node: fx.Node) -> None:
 def _mean(reader: Reader, node: fx.Node) -> None:
     """Over all pixels, of rows of tokens; of images the graph has pools."""
     source: Any = node.args[0]
-    axes: Any = node.args[1]
+    axes: Any = node.args[1] or ()
     shape = source.meta["val"].shape
     between = list(range(1, len(shape) - 1))
     if sorted(axis % len(shape) for axis in axes) != between or shape[0] != 1 or node.kwargs:

@@ -73,18 +73,27 @@ class Reader:
                 value: Any = self.graph
                 for name in str(node.target).split("."):
                     value = getattr(value, name)
+                if not isinstance(value, torch.Tensor):
+                    raise unknown(f"{node.target}: a part of the graph")
                 self.constants[node] = value.detach().float()
             elif node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
-                last = self.one(node.args[0][0] if isinstance(node.args[0], tuple | list) else node.args[0])
-                if (last.value.height, last.value.width) != (1, 1):
-                    raise unknown("an answer that is a flattened image")
-                self.found.append(Operation("give", last.value, last.value))
+                last = node.args[0][0] if isinstance(node.args[0], tuple | list) else node.args[0]
+                self.found.append(self._give(last))
         return self.found
 
+    def _give(self, node: Any) -> Operation:
+        seen, order = self.one(node), self.order(node)
+        value = seen.value
+        if not _plain(seen) or not torch.equal(order.reshape(-1), torch.arange(value.channels)):
+            value = self.gather(seen, order.reshape(1, -1))
+        return Operation("give", value, value)
+
     def one(self, node: Any) -> Seen:
-        """What is known of an activation. Raises unsupported where it is a constant."""
+        """What is known of an activation. Raises unsupported where it is a constant, or not stored."""
+        if node in self.scores or node in self.lengths:
+            raise unknown(f"{node}: scores of an attention, or a norm, where an activation is expected")
         if node not in self.seen:
             raise unknown(f"{node}: a constant where an activation is expected")
         return self.seen[node]
@@ -92,7 +101,7 @@ class Reader:
     def image(self, node: Any) -> Value:
         """The value of an activation that is [N, C, H, W] to the graph; a copy where it lies otherwise."""
         seen = self.one(node)
-        if seen.look == "nchw":
+        if seen.look == "nchw" and node.meta["val"].ndim == 4:
             return seen.value
         order = self.order(node)
         if order.ndim != 4 or len(order) != 1:
@@ -127,6 +136,8 @@ class Reader:
         if seen.look == "nhwc":
             return pixels.reshape(shape)
         planes = pixels.permute(2, 0, 1)
+        if planes.numel() != shape.numel():  # views._expand has left it to the operation to spread it
+            return planes[None].expand(shape)
         if seen.look == "shuffled":
             return planes.reshape(shape[0], shape[2], shape[1], *shape[3:]).transpose(1, 2)
         return planes.reshape(shape)
@@ -134,7 +145,9 @@ class Reader:
     def settle(
         self, node: fx.Node, value: Value, order: torch.Tensor, factor: float = 1.0, unit: Unit | None = None
     ) -> None:
-        """Notes that `node` is this part of `value`, in this order."""
+        """Notes that `node` is this part of `value`, in this order. Raises unsupported for a number, or nothing."""
+        if order.ndim == 0 or order.numel() == 0:
+            raise unknown(f"{node}: {list(order.shape)} of an activation")
         pixels, shape = _pixels(value), order.shape
         look = "ordered"
         if factor == 1 and unit is None and order.numel() == pixels.numel():

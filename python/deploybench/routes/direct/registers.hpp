@@ -89,17 +89,24 @@ DIRECT_INLINE vec exponential(vec x) {
   return (vec)((ivec)p + power);
 }
 
-// The error function within 2e-7 (Abramowitz and Stegun 7.1.26).
+// The error function within 3e-7, of which the quotient has 1e-8 on [-3.8, 3.8], least squares weighted until its
+// largest error was least; beyond, erf is 1 to 8e-8.
 DIRECT_INLINE vec error_function(vec x) {
-  const vec size = larger(x, -x);
-  const vec t = all(1.0F) / (all(1.0F) + all(0.3275911F) * size);
-  vec p = all(1.061405429F);
-  p = p * t + all(-1.453152027F);
-  p = p * t + all(1.421413741F);
-  p = p * t + all(-0.284496736F);
-  p = p * t + all(0.254829592F);
-  const vec y = all(1.0F) - p * t * exponential(-size * size);
-  return x < vec{} ? -y : y;
+  x = larger(lesser(x, all(3.8F)), all(-3.8F));
+  const vec t = x * x;
+  vec p = all(2.13211199e-6F);
+  p = p * t + all(2.87997847e-4F);
+  p = p * t + all(3.69361163e-3F);
+  p = p * t + all(5.25473409e-2F);
+  p = p * t + all(1.88116337e-1F);
+  p = p * t + all(1.12837908F);
+  vec q = all(3.90975602e-5F);
+  q = q * t + all(1.15374155e-3F);
+  q = q * t + all(1.48229304e-2F);
+  q = q * t + all(1.13254942e-1F);
+  q = q * t + all(5.00046021e-1F);
+  q = q * t + all(1.0F);
+  return x * p / q;
 }
 
 struct None {

@@ -37,6 +37,7 @@ def _reshape(reader: Reader, node: fx.Node) -> None:
     elif (
         seen.look in ("nchw", "flat")
         and len(shape) > 1
+        and shape[0] == 1
         and shape[1:] == [value.channels, value.height, value.width][: len(shape) - 1]
     ):
         reader.seen[node] = Seen(value)
@@ -67,10 +68,20 @@ def _permute(reader: Reader, node: fx.Node) -> None:
 def _cat(reader: Reader, node: fx.Node) -> None:
     sources: Any = node.args[0]
     axis = argument(node, 1, 0)
-    if not all(one in reader.seen and _of_channels(reader, one, axis) for one in sources):
+    looks = [reader.seen[one].look for one in sources if one in reader.seen]
+    known = len(looks) == len(sources)
+    if known and "nchw" in looks and node.meta["val"].ndim == 4 and axis % 4 == 1:
+        for one in sources:  # an image whose channels lie elsewhere is copied
+            reader.image(one)
+    if not known or not all(_of_channels(reader, one, axis) for one in sources):
         _cat_anywhere(reader, node, sources, axis)
         return
     parts = [reader.one(one).value for one in sources]
+    height, width = parts[0].height, parts[0].width
+    for index, part in enumerate(parts):  # tokens may be those of an image, or in one row
+        if (part.height, part.width) != (height, width):
+            every = torch.arange(part.channels * height * width).reshape(1, height, width, part.channels)
+            parts[index] = reader.gather(Seen(part), every)
     out = Value(sum(one.channels for one in parts), parts[0].height, parts[0].width)
     reader.emit(node, Operation("cat", parts[0], out, more={"parts": parts}), reader.one(sources[0]).look)
 
@@ -83,9 +94,11 @@ def _of_channels(reader: Reader, node: fx.Node, axis: int) -> bool:
 def _cat_anywhere(reader: Reader, node: fx.Node, sources: list[fx.Node], axis: int) -> None:
     """Of parts of one value, another order of it. Constants go into a copy: the class token of a vision transformer."""
     seen = [reader.seen[one] for one in sources if one in reader.seen]
+    if not seen:
+        raise unknown("a concatenation of constants alone")
     first = seen[0]
     if any(one.value is not first.value or one.factor != first.factor or one.unit for one in seen):
-        raise unknown("a concatenation not of channels")
+        raise unknown("a concatenation of different values, not of channels")
     shapes = [one.meta["val"].shape for one in sources]
     orders = [
         reader.order(one) if one in reader.seen else torch.full(shape, -1)
@@ -156,7 +169,8 @@ def _expand(reader: Reader, node: fx.Node) -> None:
     beside = [side for user in node.users for side in user.all_input_nodes if side is not node]
     joined = all(user.target in (aten.add.Tensor, aten.mul.Tensor) for user in node.users)
     whole = all(side.target is not node.target and side.meta["val"].shape == shape for side in beside)
-    if seen.look == "nchw" and source.meta["val"].shape[:2] == shape[:2] and joined and whole and beside:
+    vector = seen.look == "nchw" and (seen.value.height, seen.value.width) == (1, 1) and len(shape) == 4
+    if vector and source.meta["val"].shape[:2] == shape[:2] and joined and whole and beside:
         reader.seen[node] = seen
     else:
         _reorder(reader, node)
