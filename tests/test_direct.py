@@ -271,7 +271,7 @@ def vision_transformer() -> Net:
         a = a + n.attention(b, b, b, need_weights=False)[0]
         a = a + n.narrow(F.gelu(n.wide(n.norm(a))))
         q, k, v = n.qkv(a).reshape(len(x), 10, 3, 2, 10).permute(2, 0, 3, 1, 4).unbind(0)
-        mask = torch.ones(10, 10).tril() > 0
+        mask = torch.ones(10, 10).tril(3) > 0  # of the token that answers, too
         c = F.scaled_dot_product_attention(q * 0.5, k, v, mask, scale=0.7).transpose(1, 2).flatten(2)
         return answer(n.last, n.norm(a + n.out(c))[:, 0])
 
@@ -407,11 +407,16 @@ LOOKALIKES = {
         torch.cat([tokens(a), tokens(a) + tokens(a).flip(1)], -1).mT.reshape(-1, 20, 6, 6)),
     "positions that one of two reads": lambda n, a: (lambda t: (t.transpose(0, 1) + n.table.weight[:, None, :10]).transpose(0, 1) * t)(
         tokens(a) + n.table.weight[:, 10:20]).mT,
-    "channels first without a batch": lambda n, a: (tokens(a).reshape(36, 10) * n.norm.weight * n.table.bias[:10]).T[None],
+    "a flattened image in rows as long as its channels": lambda n, a: (a.flatten(1).view(-1, 10) + n.table.bias[:10]).view(1, 10, 36),
     "a gate for each row": lambda n, a: torch.cat([a[:, :6] * F.adaptive_avg_pool2d(a[:, :6], 1).flatten(2), a[:, 6:]], 1),
     "squeeze and excitation of tokens": lambda n, a: a.flatten(2) * F.adaptive_avg_pool2d(a, 1).flatten(2).expand_as(a.flatten(2)),
     "a gate of one axis": lambda n, a: a * F.avg_pool2d(a, (1, 6)).expand_as(a),
     "a spread gate times positions": lambda n, a: a.flip(3) * F.adaptive_avg_pool2d(a, 1).expand_as(a),
+    "queries in two windows": lambda n, a: (lambda t: F.scaled_dot_product_attention(
+        torch.cat([t[:, :20], t[:, 16:]]), torch.cat([t[:, :20], t[:, 16:]]) * 3, t.expand(2, -1, -1)[:, :20])
+        )(tokens(a)).reshape(1, 40, 10)[:, 4:].mT,
+    "rows of two pixels of a part": lambda n, a: (lambda t: torch.cat([t, t.flip(1)], 1).mT)(
+        n.norm(tokens(a[:, :5]).reshape(1, 18, 10))),
     "factors before scores, a head each": lambda n, a: (
         torch.softmax(n.table.weight[:2, :1, None] * (tokens(a).reshape(-1, 36, 2, 5).transpose(1, 2)
                       @ tokens(a).reshape(-1, 36, 2, 5).permute(0, 2, 3, 1)), -1)
@@ -444,6 +449,19 @@ def test_an_answer_that_is_a_part_of_one(
         found = forward(images)
         assert found.shape == (2, classes)
         assert torch.allclose(found, net(images), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [F.relu, F.hardswish, F.hardsigmoid, F.sigmoid, F.silu, F.gelu, torch.tanh],
+    ids=lambda one: one.__name__,
+)
+def test_each_element_of(activation: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path) -> None:
+    """A sum over many would hide an error of one in ten thousand, which one of GELU did."""
+    forward = built(Net(lambda n, x: activation(x * 9.0).flatten(1)).eval(), tmp_path / "net.pt2")
+    images = torch.linspace(-1, 1, 3 * SIZE * SIZE).reshape(1, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        assert (forward(images) - activation(images * 9.0).flatten(1)).abs().max() < 2e-6
 
 
 def of_scores(run: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]) -> Net:

@@ -13,7 +13,7 @@ struct Tokens {
   // The places of each window's tokens, [windows][QUERIES or KEYS], from the pointers above.
   const std::int32_t *query_at, *key_at, *value_at, *out_at;
   const std::int32_t* items;  // of each: its window, its first channel in the four, its bias
-  const float* factors;
+  const float* factors;       // of each
   const float* bias;  // [number][QUERIES][WIDTH], minus infinity behind the last key; [WIDTH] where there is none
 };
 

@@ -58,7 +58,7 @@ class Operation:
     shift: torch.Tensor | None = None
     before: str = ""  # a prepared input: scaled or gated, then this activation
     gate: Value | None = None
-    more: dict[str, Any] = field(default_factory=dict)  # of pools, interleaves, gathers, norms and attention
+    more: dict[str, Any] = field(default_factory=dict)  # of pools, cats, interleaves, gathers, norms and attention
 
     @property
     def reads(self) -> list[Value]:

@@ -72,6 +72,15 @@ DIRECT_INLINE void store(bf16* p, vec x) {
 DIRECT_INLINE vec lesser(vec a, vec b) { return a < b ? a : b; }
 DIRECT_INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
 
+// The first factor is that of the highest power.
+template <int N>
+DIRECT_INLINE vec polynomial(vec x, const float (&factors)[N]) {
+  vec sum = all(factors[0]);
+#pragma GCC unroll 8
+  for (int i = 1; i < N; ++i) sum = sum * x + all(factors[i]);
+  return sum;
+}
+
 // e^x within 2 units of the last place: 2^n times a polynomial of degree 6 on [-ln 2 / 2, ln 2 / 2].
 DIRECT_INLINE vec exponential(vec x) {
   x = larger(lesser(x, all(88.0F)), all(-87.0F));
@@ -79,12 +88,8 @@ DIRECT_INLINE vec exponential(vec x) {
   const vec shifted = x * all(1.44269504F) + magic;
   const vec n = shifted - magic;
   const vec r = (x - n * all(0.693359375F)) - n * all(-2.12194440e-4F);
-  vec p = all(1.3981999e-3F);
-  p = p * r + all(8.3334520e-3F);
-  p = p * r + all(4.1665795e-2F);
-  p = p * r + all(1.6666665e-1F);
-  p = p * r + all(0.5F);
-  p = p * r * r + r + all(1.0F);
+  const vec p =
+      polynomial(r, {1.3981999e-3F, 8.3334520e-3F, 4.1665795e-2F, 1.6666665e-1F, 0.5F}) * r * r + r + all(1.0F);
   const ivec power = ((ivec)shifted) << 23;
   return (vec)((ivec)p + power);
 }
@@ -94,18 +99,9 @@ DIRECT_INLINE vec exponential(vec x) {
 DIRECT_INLINE vec error_function(vec x) {
   x = larger(lesser(x, all(3.8F)), all(-3.8F));
   const vec t = x * x;
-  vec p = all(2.13211199e-6F);
-  p = p * t + all(2.87997847e-4F);
-  p = p * t + all(3.69361163e-3F);
-  p = p * t + all(5.25473409e-2F);
-  p = p * t + all(1.88116337e-1F);
-  p = p * t + all(1.12837908F);
-  vec q = all(3.90975602e-5F);
-  q = q * t + all(1.15374155e-3F);
-  q = q * t + all(1.48229304e-2F);
-  q = q * t + all(1.13254942e-1F);
-  q = q * t + all(5.00046021e-1F);
-  q = q * t + all(1.0F);
+  const vec p =
+      polynomial(t, {2.13211199e-6F, 2.87997847e-4F, 3.69361163e-3F, 5.25473409e-2F, 1.88116337e-1F, 1.12837908F});
+  const vec q = polynomial(t, {3.90975602e-5F, 1.15374155e-3F, 1.48229304e-2F, 1.13254942e-1F, 5.00046021e-1F, 1.0F});
   return x * p / q;
 }
 

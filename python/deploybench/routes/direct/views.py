@@ -20,7 +20,7 @@ def _reshape(reader: Reader, node: fx.Node) -> None:
     seen, shape = reader.one(node.args[0]), list(node.meta["val"].shape)
     value = seen.value
     size = (value.channels, value.height, value.width)
-    if list(node.args[0].meta["val"].shape) == shape:  # type: ignore[union-attr]  # graph.part_layer_norms put it there
+    if list(node.args[0].meta["val"].shape) == shape:  # type: ignore[union-attr]  # graph.part_matmuls and part_layer_norms put it there
         reader.seen[node] = seen
     elif seen.look == "nchw" and len(shape) == 2 and shape[1] == value.channels * value.height * value.width:
         reader.seen[node] = Seen(value, "flat")
