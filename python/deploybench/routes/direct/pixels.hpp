@@ -108,11 +108,6 @@ void layer_norm(const T* in, T* out, const float* scale, const float* shift, int
     const T* from = in + row * G::IN_ROW + column * G::IN_PIX;
     T* to = out + row * G::OUT_ROW + column * G::OUT_PIX;
     constexpr int whole = G::OC / L * L, rest = G::OC % L;
-    const auto total = [](vec x) {
-      float s = 0;
-      for (int i = 0; i < L; ++i) s += x[i];
-      return s;
-    };
     vec s{};
     for (int c = 0; c < whole; c += L) s += load(from + c);
     if constexpr (rest != 0) s += load<rest>(from + whole);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #define DIRECT_INLINE inline __attribute__((always_inline))
 
@@ -72,6 +73,59 @@ DIRECT_INLINE void store(bf16* p, vec x) {
 DIRECT_INLINE vec lesser(vec a, vec b) { return a < b ? a : b; }
 DIRECT_INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
 
+// ---- lanes ----
+// Each lane with the one `S` beside it, of a pair.
+template <int S>
+DIRECT_INLINE vec exchanged(vec x) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(x, x, (I ^ S)...);
+  }(std::make_integer_sequence<int, L>{});
+}
+DIRECT_INLINE float total(vec x) {
+  if constexpr (L == 16) x += exchanged<8>(x);
+  x += exchanged<4>(x);
+  x += exchanged<2>(x);
+  x += exchanged<1>(x);
+  return x[0];
+}
+DIRECT_INLINE float largest(vec x) {
+  if constexpr (L == 16) x = larger(x, exchanged<8>(x));
+  x = larger(x, exchanged<4>(x));
+  x = larger(x, exchanged<2>(x));
+  x = larger(x, exchanged<1>(x));
+  return x[0];
+}
+
+// Exchanges the off-diagonal blocks of S by S of each 2 S by 2 S.
+template <int S>
+DIRECT_INLINE void exchange_blocks(vec (&rows)[L]) {
+  [&]<int... I>(std::integer_sequence<int, I...>) {
+#pragma GCC unroll 16
+    for (int r = 0; r < L; ++r) {
+      if (r & S) continue;
+      const vec a = rows[r], b = rows[r + S];
+      rows[r] = __builtin_shufflevector(a, b, (I & S ? I - S + L : I)...);
+      rows[r + S] = __builtin_shufflevector(a, b, (I & S ? I + L : I + S)...);
+    }
+  }(std::make_integer_sequence<int, L>{});
+}
+DIRECT_INLINE void transpose(vec (&rows)[L]) {
+  if constexpr (L == 16) exchange_blocks<8>(rows);
+  exchange_blocks<4>(rows);
+  exchange_blocks<2>(rows);
+  exchange_blocks<1>(rows);
+}
+
+// 1 / x for a finite x, within 2 units of the last place.
+DIRECT_INLINE vec inverse(vec x) {
+#ifdef __AVX512F__
+  const vec guess = (vec)_mm512_rcp14_ps((__m512)x);  // a step of Newton's from 14 bits, a third of a division's time
+  return guess * (all(2.0F) - x * guess);
+#else
+  return all(1.0F) / x;
+#endif
+}
+
 // The first factor is that of the highest power.
 template <int N>
 DIRECT_INLINE vec polynomial(vec x, const float (&factors)[N]) {
@@ -102,7 +156,7 @@ DIRECT_INLINE vec error_function(vec x) {
   const vec p =
       polynomial(t, {2.13211199e-6F, 2.87997847e-4F, 3.69361163e-3F, 5.25473409e-2F, 1.88116337e-1F, 1.12837908F});
   const vec q = polynomial(t, {3.90975602e-5F, 1.15374155e-3F, 1.48229304e-2F, 1.13254942e-1F, 5.00046021e-1F, 1.0F});
-  return x * p / q;
+  return x * p * inverse(q);
 }
 
 struct None {
@@ -118,13 +172,13 @@ struct Hardsigmoid {
   static DIRECT_INLINE vec of(vec x) { return lesser(larger(x * all(1.0F / 6) + all(0.5F), vec{}), all(1.0F)); }
 };
 struct Sigmoid {
-  static DIRECT_INLINE vec of(vec x) { return all(1.0F) / (all(1.0F) + exponential(-x)); }
+  static DIRECT_INLINE vec of(vec x) { return inverse(all(1.0F) + exponential(-x)); }
 };
 struct Silu {
-  static DIRECT_INLINE vec of(vec x) { return x / (all(1.0F) + exponential(-x)); }
+  static DIRECT_INLINE vec of(vec x) { return x * inverse(all(1.0F) + exponential(-x)); }
 };
 struct Tanh {
-  static DIRECT_INLINE vec of(vec x) { return all(1.0F) - all(2.0F) / (all(1.0F) + exponential(x + x)); }
+  static DIRECT_INLINE vec of(vec x) { return all(1.0F) - all(2.0F) * inverse(all(1.0F) + exponential(x + x)); }
 };
 struct Gelu {
   static DIRECT_INLINE vec of(vec x) { return x * all(0.5F) * (all(1.0F) + error_function(x * all(0.70710678F))); }
