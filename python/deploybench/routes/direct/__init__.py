@@ -65,7 +65,7 @@ def _machine(precision: str, portable: bool) -> Machine:
     if "avx2" not in flags or "fma" not in flags:
         raise DeploybenchError("unsupported", "direct wants an x86 CPU with avx2 and fma; use --routes fused")
     lanes = 16 if "avx512f" in flags and not portable else 8
-    return tiles.Machine(lanes, 2 * lanes, precision)
+    return tiles.Machine(lanes, 2 * lanes, precision, amx=precision == "bf16" and "amx_bf16" in flags)
 
 
 def _compile(folder: Path, march: list[str]) -> list[Path]:

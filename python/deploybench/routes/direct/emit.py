@@ -1,5 +1,5 @@
 """The C++ text of a network and its weights, from the operations and their layout. The kernels it calls are in
-convolution.hpp, pixels.hpp and attention.hpp."""
+convolution.hpp, amx.hpp, pixels.hpp and attention.hpp."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from deploybench.routes.direct.layout import Layout
 from deploybench.routes.direct.operation import Operation, Value
-from deploybench.routes.direct.tiles import SCATTERED, Machine, packed, sum_of, tiling
+from deploybench.routes.direct.tiles import SCATTERED, Machine, Sum, blocking, packed, sum_of, tiling
 
 if TYPE_CHECKING:
     from deploybench.routes.direct.attention import Rows
@@ -69,6 +69,7 @@ def program(found: list[Operation], layout: Layout, machine: Machine) -> tuple[s
     structs = "\n".join(text.types)
     steps = "\n  team.wait(threads);\n".join(f"  {step}" for step in text.steps)
     source = f"""// Written by deploybench: one network, one image at a time.
+#include "amx.hpp"
 #include "attention.hpp"
 #include "convolution.hpp"
 #include "pixels.hpp"
@@ -101,7 +102,9 @@ def _constants(**values: Any) -> str:
     return " ".join(parts)
 
 
-INTS = {"KH", "LAST_KEYS", "KW", "RUNS", "RUN", "MR", "NV", "LAST_NV", "TAIL", "TILES", "OC", "IC"}
+INTS = {
+    "BLOCK", "IC", "KH", "KW", "LAST_KEYS", "LAST_NV", "MR", "NV", "OC", "PIECE", "RUN", "RUNS", "STEP", "STEPS", "TAIL", "TILES",
+}  # fmt: skip
 
 
 def _activation(text: Program, name: str) -> str:
@@ -136,29 +139,24 @@ def _distances(text: Program, operation: Operation) -> dict[str, int]:
 def _convolution(text: Program, operation: Operation) -> None:
     machine, src, out, one = text.machine, operation.src, operation.out, sum_of(operation, text.layout, text.machine)
     assert operation.bias is not None
-    channels, depth, kh, kw = one.weight.shape
+    channels, _, kh, kw = one.weight.shape
     per_group = channels // one.groups
-    distances = _distances(text, operation)
     bare = all(value.root.border == (0, 0) for value in (src, out, operation.other) if value is not None)
     flat = (kh, kw) == (1, 1) and operation.stride == (1, 1) and bare  # the whole image is one row of pixels
-    rows, columns = (1, out.height * out.width) if flat else (out.height, out.width)
+    size = (1, out.height * out.width) if flat else (out.height, out.width)
     vectors = -(-per_group // machine.lanes)
-    cycles, nv, mr, tiles = tiling(columns, vectors, kh * kw * depth, machine)
-    # Tiles that go on in the next row are full whatever the width. Not of 32 registers: those have 7 or 14 pixels.
-    scattered = False
-    if machine.registers == 16 and not flat and not operation.before:
-        across = tiling(rows * columns, vectors, kh * kw * depth, machine, SCATTERED)
-        scattered = across.cycles < rows * cycles
-        if scattered:
-            (_, nv, mr, tiles), rows, columns = across, 1, rows * columns
+    kernel = "amx_convolution" if machine.amx else "convolution"
+    nv, elements, steps, cut = (
+        _blocks(size, vectors, one) if machine.amx else _tiles(text, operation, one, size, vectors, flat)
+    )
     panels = -(-vectors // nv)
     last = vectors - (panels - 1) * nv
-    weights, bias = packed(one, operation.bias, nv, panels, last, machine)
+    weights, bias = packed(one, operation.bias, nv, panels, last, machine, steps)
+    distances = _distances(text, operation)
     body = _constants(
-        KH=kh, RUNS=one.runs, RUN=one.run, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
-        A_PIX=depth if operation.before else operation.stride[0] * distances["IN_PIX"],
-        IC=one.channels, OC=per_group, GROUPS=one.groups, GROUP_WEIGHTS=kh * kw * depth * vectors * machine.lanes,
-        ROWS=rows, COLUMNS=out.width, SCATTERED=scattered, TILES=tiles, MR=mr, LONG=columns - tiles * (mr - 1),
+        KH=kh, RUNS=one.runs, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
+        A_PIX=one.weight.shape[1] if operation.before else operation.stride[0] * distances["IN_PIX"],
+        IC=one.channels, OC=per_group, GROUPS=one.groups, GROUP_WEIGHTS=elements * vectors * machine.lanes, **cut,
         PANELS=panels, NV=nv, LAST_NV=last, TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes,
         WEIGHTS_STAY=weights.numel() * machine.bytes > STAY_BYTES and not operation.before,
         PREPARED=bool(operation.before), SCALED=operation.scale is not None and bool(operation.before),
@@ -170,8 +168,40 @@ def _convolution(text: Program, operation: Operation) -> None:
         text.at(out), text.at(operation.other), text.constant(operation.scale), text.constant(operation.shift),
         text.at(operation.gate),
     ]  # fmt: skip
-    kernel = f"convolution<{text.type('Convolution', body)}, {_after(text, operation)}, T>"
-    text.steps.append(f"{kernel}({{{', '.join(arguments)}}}, thread, threads);")
+    call = f"{kernel}<{text.type(kernel.title().replace('_', ''), body)}, {_after(text, operation)}, T>"
+    text.steps.append(f"{call}({{{', '.join(arguments)}}}, thread, threads);")
+
+
+# Registers, or tiles, of channels; elements of the sum of a pixel; how many steps make a run, and the elements of each; constants.
+Cut = tuple[int, int, tuple[int, int] | None, dict[str, Any]]
+
+
+def _tiles(text: Program, operation: Operation, one: Sum, size: tuple[int, int], vectors: int, flat: bool) -> Cut:
+    """A convolution cut for registers."""
+    machine, (rows, columns) = text.machine, size
+    elements = one.weight[0].numel()
+    cycles, nv, mr, tiles = tiling(columns, vectors, elements, machine)
+    # Tiles that go on in the next row are full whatever the width. Not of 32 registers: those have 7 or 14 pixels.
+    scattered = False
+    if machine.registers == 16 and not flat and not operation.before:
+        across = tiling(rows * columns, vectors, elements, machine, SCATTERED)
+        scattered = across.cycles < rows * cycles
+        if scattered:
+            (_, nv, mr, tiles), rows, columns = across, 1, rows * columns
+    cut = {
+        "RUN": one.run, "ROWS": rows, "COLUMNS": operation.out.width, "SCATTERED": scattered,
+        "TILES": tiles, "MR": mr, "LONG": columns - tiles * (mr - 1),
+    }  # fmt: skip
+    return nv, elements, None, cut
+
+
+def _blocks(size: tuple[int, int], vectors: int, one: Sum) -> Cut:
+    """A convolution cut for AMX."""
+    pieces, piece, block, nv, steps, step = blocking(*size, vectors, one.run)
+    cut = {
+        "ROWS": size[0], "COLUMNS": size[1], "PIECES": pieces, "PIECE": piece, "BLOCK": block, "STEPS": steps, "STEP": step,
+    }  # fmt: skip
+    return nv, one.weight.shape[2] * one.runs * steps * step, (steps, step), cut
 
 
 def _corner(text: Program, operation: Operation) -> str:

@@ -18,6 +18,7 @@ class Machine:
     lanes: int
     registers: int
     precision: str  # fp32 or bf16
+    amx: bool = False  # whether convolutions are made by its unit for products of matrices
 
     @property
     def image_channels(self) -> int:
@@ -75,6 +76,27 @@ def tiling(pixels: int, registers_of_channels: int, depth: int, machine: Machine
     return best
 
 
+class Blocking(NamedTuple):
+    """How a row of pixels is cut for AMX, whose tiles have at most 16 pixels, 16 channels of the output and 32 of the input."""
+
+    pieces: int
+    piece: int  # pixels
+    block: int  # pieces whose sums are made together, each of
+    nv: int  # tiles of channels
+    steps: int  # of a run
+    step: int  # channels
+
+
+def blocking(rows: int, pixels: int, registers_of_channels: int, run: int) -> Blocking:
+    """Of 8 tiles 4 are sums: 2 by 2 of them take the fewest loads for each multiplication."""
+    pieces = -(-pixels // 16)
+    block = min(rows * pieces, 4 if registers_of_channels == 1 else 2)
+    steps = -(-run // 32)
+    return Blocking(
+        pieces, -(-pixels // pieces), block, min(registers_of_channels, 4 // block), steps, -(-run // steps // 2) * 2
+    )
+
+
 @dataclass(frozen=True)
 class Sum:
     """What a convolution adds up for one pixel: for each of KH rows, `runs` runs of `run` elements that lie side by side."""
@@ -101,7 +123,7 @@ def sum_of(operation: Operation, layout: Layout, machine: Machine) -> Sum:
     together = layout.pixel(src) == channels and not operation.before  # the pixels of a row are one run
     runs, run = (1, kw * channels) if together else (kw, channels)
     if (
-        machine.precision == "bf16" and channels % 2
+        machine.precision == "bf16" and channels % 2 and not machine.amx
     ):  # pairs of channels: one more, the next pixel's, with a weight of zero
         weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, 1))
         runs, run = kw, channels + 1
@@ -120,9 +142,16 @@ def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 def packed(
-    one: Sum, bias: torch.Tensor, nv: int, panels: int, last: int, machine: Machine
+    one: Sum,
+    bias: torch.Tensor,
+    nv: int,
+    panels: int,
+    last: int,
+    machine: Machine,
+    steps: tuple[int, int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers."""
+    """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers. `steps`: for AMX,
+    how many make a run, and the elements of each."""
     weight, groups = one.weight, one.groups
     channels, depth, kh, kw = weight.shape
     size, lanes = channels // groups, machine.lanes
@@ -135,7 +164,14 @@ def packed(
         for panel in range(panels):
             count = (nv if panel + 1 < panels else last) * lanes
             block = wide[group, panel * nv * lanes :][:count].permute(2, 3, 1, 0)  # [KH, KW, IC, channels]
-            if machine.precision == "bf16":
+            if steps:
+                how_many, step = steps
+                block = block.reshape(kh, one.runs, one.run, count)
+                block = torch.nn.functional.pad(block, (0, 0, 0, how_many * step - one.run))
+                block = block.reshape(kh, one.runs, how_many, step // 2, 2, count // lanes, lanes).permute(
+                    0, 1, 2, 5, 3, 6, 4
+                )
+            elif machine.precision == "bf16":
                 block = block.reshape(kh, kw, depth // 2, 2, count).transpose(3, 4)
             parts.append(block.reshape(-1))
     return torch.cat(parts), wide_bias.reshape(-1)
