@@ -6,6 +6,7 @@ Whole architectures are compared in tests/test_runtimes.py.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -558,6 +559,42 @@ def test_a_network_of(make: Callable[[], Net], way: str, tmp_path: Path, monkeyp
             assert found.shape == (count, 5)
             far = (found - expected[:count]).abs().max() / expected.abs().max()
             assert far < (0.03 if "bf16" in way else 1e-5), far
+
+
+@pytest.mark.skipif("amx_bf16" not in record.cpu_flags(), reason="this CPU has no AMX")
+def test_where_the_system_forbids_amx_another_file_is_made(tmp_path: Path) -> None:
+    """The file with AMX ends in words there; `generate` makes one without."""
+    (tmp_path / "forbid.c").write_text("""
+long syscall(long n, long a, long b, long c, long d, long e, long f) {
+  register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+  long answer = -1;
+  if (n == 158 && a == 0x1023) return answer;
+  __asm__ volatile("syscall" : "=a"(answer) : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  return answer;
+}
+""")
+    library = tmp_path / "forbid.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "forbid.c"], check=True)
+    make = (
+        "generate",
+        "--models",
+        "squeezenet1_1",
+        "--weights",
+        "random",
+        "--routes",
+        "direct",
+        "--precisions",
+        "bf16",
+    )
+    file, photo = tmp_path / "squeezenet1_1.direct-bf16-cpu.pt2", ROOT / "data/images/coffee.png"
+    forbidden = {"LD_PRELOAD": str(library)}
+    assert python(*make, "--artifacts", tmp_path).returncode == 0
+    done = python("infer", "--artifact", file, photo, env=forbidden)
+    assert done.returncode == 1
+    assert "this system does not let processes use AMX" in done.stderr
+    assert python(*make, "--artifacts", tmp_path, "--force", env=forbidden).returncode == 0
+    done = python("infer", "--artifact", file, photo, env=forbidden)
+    assert done.returncode == 0, done.stderr
 
 
 def test_threads_share_the_work_without_a_race(tmp_path: Path) -> None:

@@ -65,7 +65,16 @@ def _machine(precision: str, portable: bool) -> Machine:
     if "avx2" not in flags or "fma" not in flags:
         raise DeploybenchError("unsupported", "direct wants an x86 CPU with avx2 and fma; use --routes fused")
     lanes = 16 if "avx512f" in flags and not portable else 8
-    return tiles.Machine(lanes, 2 * lanes, precision, amx=precision == "bf16" and "amx_bf16" in flags)
+    return tiles.Machine(
+        lanes, 2 * lanes, precision, amx=precision == "bf16" and "amx_bf16" in flags and _amx_is_allowed()
+    )
+
+
+def _amx_is_allowed() -> bool:
+    """Whether Linux gives AMX's tiles to this process, which network.hpp asks for in the same way."""
+    import ctypes
+
+    return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)
 
 
 def _compile(folder: Path, march: list[str]) -> list[Path]:

@@ -84,6 +84,7 @@ void Network(const float* in, float* out, T* arena, const char* w, int thread, i
 
 constexpr long network_shape[] = {{{image.channels}, {image.height}, {image.width}}};
 constexpr long network_classes = {found[-1].out.channels}, network_elements = {layout.size};
+constexpr bool network_amx = {str(machine.amx).lower()};
 }}  // namespace direct
 
 #include "network.hpp"

@@ -47,12 +47,10 @@ const std::int64_t direct_classes = direct::network_classes;
 
 // Zeros, of which the borders stay.
 void* direct_make_arena() {
-#ifdef __AMX_BF16__
   // Linux gives tiles to processes that ask for them: ARCH_REQ_XCOMP_PERM for XFEATURE_XTILEDATA.
-  if (syscall(SYS_arch_prctl, 0x1023, 18) != 0) {
+  if (direct::network_amx && syscall(SYS_arch_prctl, 0x1023, 18) != 0) {
     throw std::runtime_error("this system does not let processes use AMX, which the code is made for");
   }
-#endif
   return std::memset(direct::pages(direct::arena_bytes), 0, direct::arena_bytes);
 }
 
