@@ -1,7 +1,7 @@
 """Does generated code compute what the module computes? Small networks, each made of what planner and kernels could get wrong:
 odd channels, borders, slices of buffers, values that are read twice. The expected answer is the module's own.
 
-Whole architectures are compared in tests/test_runtimes.py.
+Whole architectures are compared in tests/test_compiled.py.
 """
 
 from __future__ import annotations
@@ -561,7 +561,7 @@ def test_a_network_of(make: Callable[[], Net], way: str, tmp_path: Path, monkeyp
             assert far < (0.03 if "bf16" in way else 1e-5), far
 
 
-@pytest.mark.skipif("amx_bf16" not in record.cpu_flags(), reason="this CPU has no AMX")
+@pytest.mark.skipif("amx_bf16" not in record.cpu_flags() or not direct._amx_is_allowed(), reason="no AMX here")
 def test_where_the_system_forbids_amx_another_file_is_made(tmp_path: Path) -> None:
     """The file with AMX ends in words there; `generate` makes one without."""
     (tmp_path / "forbid.c").write_text("""
@@ -575,17 +575,7 @@ long syscall(long n, long a, long b, long c, long d, long e, long f) {
 """)
     library = tmp_path / "forbid.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "forbid.c"], check=True)
-    make = (
-        "generate",
-        "--models",
-        "squeezenet1_1",
-        "--weights",
-        "random",
-        "--routes",
-        "direct",
-        "--precisions",
-        "bf16",
-    )
+    make = ("generate", "--models", "squeezenet1_1", "--weights", "random", "--routes", "direct", "--precisions", "bf16")  # fmt: skip
     file, photo = tmp_path / "squeezenet1_1.direct-bf16-cpu.pt2", ROOT / "data/images/coffee.png"
     forbidden = {"LD_PRELOAD": str(library)}
     assert python(*make, "--artifacts", tmp_path).returncode == 0

@@ -3,6 +3,7 @@ loads and calls it; no kernel of LibTorch runs. plan reads the graph, layout pla
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import tempfile
@@ -72,9 +73,7 @@ def _machine(precision: str, portable: bool) -> Machine:
 
 def _amx_is_allowed() -> bool:
     """Whether Linux gives AMX's tiles to this process, which network.hpp asks for in the same way."""
-    import ctypes
-
-    return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)
+    return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)  # 158: arch_prctl on x86-64
 
 
 def _compile(folder: Path, march: list[str]) -> list[Path]:

@@ -11,7 +11,7 @@ namespace direct {
 
 constexpr int tile_floats = 16 * 16;  // that the unit's tiles hold
 
-// Tiles 0 to 3 hold sums, 4 and 5 pixels, 6 and 7 weights. Nothing else may keep tiles: they are whoever's turn it is.
+// Tiles 0 to 3 hold sums, 4 and 5 pixels, 6 and 7 weights. None is kept between calls of sum().
 template <int TILE>
 DIRECT_INLINE void tile_load(const void* from, long bytes_apart) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(bytes_apart), "i"(TILE) : "memory");
