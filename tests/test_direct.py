@@ -18,6 +18,7 @@ from deploybench import cases, job, models, record
 from deploybench.errors import DeploybenchError
 from deploybench.options import Overrides
 from deploybench.routes import direct, graph, inductor
+from deploybench.routes.direct import emit, layout, plan, tiles
 from deploybench.verbs import matrix
 from torch import nn
 from torch.nn import functional as F
@@ -190,6 +191,23 @@ def before_and_beside() -> Net:
     nn.init.uniform_(norm.weight, 0.5, 1.5)
     return Net(run, a=conv(3, 24, 3, padding=1), b=conv(24, 20, 1), c=conv(44, 20, 1), d=conv(20, 20, 3, padding=1), norm=norm,
                last=nn.Linear(180, 5))  # fmt: skip
+
+
+def short_rows() -> Net:
+    """Images of 7 and of 4 pixels a row, of which tiles take several rows, the last one fewer; weights that stay, brought in ahead."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.relu(n.a(x))
+        b = F.relu(n.b(a) + a)
+        return answer(n.head, n.c(b))
+
+    return Net(
+        run,
+        a=conv(3, 120, 3, stride=3),
+        b=conv(120, 120, 5, padding=2),
+        c=conv(120, 40, 3, stride=2, padding=1),
+        head=head(40),
+    )
 
 
 def from_the_end() -> Net:
@@ -504,6 +522,7 @@ NETS = [
     norms,
     rejoined,
     before_and_beside,
+    short_rows,
     from_the_end,
     vectors,
     linears,
@@ -559,6 +578,18 @@ def test_a_network_of(make: Callable[[], Net], way: str, tmp_path: Path, monkeyp
             assert found.shape == (count, 5)
             far = (found - expected[:count]).abs().max() / expected.abs().max()
             assert far < (0.03 if "bf16" in way else 1e-5), far
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (short_rows, ("MR = 14; static constexpr long LONG = 3; static constexpr int SHORT = 7", "MR = 12; static constexpr long LONG = 1",
+                  "AHEAD = 1")),
+])  # fmt: skip
+def test_the_networks_above_are_cut_as_they_say(make: Callable[[], Net], words: tuple[str, ...]) -> None:
+    found = layout.place_concatenations(plan.operations(graph.specialise(make().eval(), torch.zeros(1, 3, SIZE, SIZE))))
+    machine = tiles.Machine(16, 32, "fp32", 2 << 20)
+    source, _ = emit.program(found, layout.plan(found, machine.image_channels), machine)
+    for one in words:
+        assert one in source
 
 
 @pytest.mark.skipif("amx_bf16" not in record.cpu_flags() or not direct._amx_is_allowed(), reason="no AMX here")

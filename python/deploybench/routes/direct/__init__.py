@@ -28,6 +28,8 @@ FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-gnu-
 # Bytes. Code names its data by offsets of 31 bits, of which the code itself takes some; the linker fails beyond (RegNet-Y 128GF).
 MOST_WEIGHTS = (2 << 30) - (64 << 20)
 
+USUAL_CACHE = 1 << 20  # bytes, of the second level of a core: Skylake and Zen 4; others have half or twice as many
+
 
 def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
     """Writes the package of `module`, a graph of graph.specialise for the shape of `example`."""
@@ -66,9 +68,17 @@ def _machine(precision: str, portable: bool) -> Machine:
     if "avx2" not in flags or "fma" not in flags:
         raise DeploybenchError("unsupported", "direct wants an x86 CPU with avx2 and fma; use --routes fused")
     lanes = 16 if "avx512f" in flags and not portable else 8
-    return tiles.Machine(
-        lanes, 2 * lanes, precision, amx=precision == "bf16" and "amx_bf16" in flags and _amx_is_allowed()
-    )
+    amx = precision == "bf16" and "amx_bf16" in flags and _amx_is_allowed()
+    return tiles.Machine(lanes, 2 * lanes, precision, USUAL_CACHE if portable else _cache(), amx)
+
+
+def _cache() -> int:
+    """Bytes of the second-level cache of a core, by Linux."""
+    try:
+        said = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text(encoding="ascii")
+        return int(said.strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return USUAL_CACHE
 
 
 def _amx_is_allowed() -> bool:

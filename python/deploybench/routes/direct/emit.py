@@ -12,13 +12,12 @@ import torch
 
 from deploybench.routes.direct.layout import Layout
 from deploybench.routes.direct.operation import Operation, Value
-from deploybench.routes.direct.tiles import SCATTERED, Machine, Sum, blocking, packed, sum_of, tiling
+from deploybench.routes.direct.tiles import SCATTERED, WIDE, Cut, Machine, Sum, blocking, packed, sum_of, tiling
 
 if TYPE_CHECKING:
     from deploybench.routes.direct.attention import Rows
 
 ELEMENTS = {"float": torch.float32, "bf16": torch.bfloat16, "int32": torch.int32}
-STAY_BYTES = 256 << 10  # weights above are read once a call and pixels many times, below the other way round
 
 
 @dataclass
@@ -104,7 +103,8 @@ def _constants(**values: Any) -> str:
 
 
 INTS = {
-    "BLOCK", "IC", "KH", "KW", "LAST_KEYS", "LAST_NV", "MR", "NV", "OC", "PIECE", "RUN", "RUNS", "STEP", "STEPS", "TAIL", "TILES",
+    "AHEAD", "BLOCK", "IC", "KH", "KW", "LAST_KEYS", "LAST_NV", "MR", "NV", "OC", "PIECE", "RUN", "RUNS", "SHORT", "STEP", "STEPS",
+    "TAIL", "TILES",
 }  # fmt: skip
 
 
@@ -146,22 +146,20 @@ def _convolution(text: Program, operation: Operation) -> None:
     flat = (kh, kw) == (1, 1) and operation.stride == (1, 1) and bare  # the whole image is one row of pixels
     size = (1, out.height * out.width) if flat else (out.height, out.width)
     vectors = -(-per_group // machine.lanes)
-    kernel = "amx_convolution" if machine.amx else "convolution"
-    nv, elements, steps, cut = (
-        _blocks(size, vectors, one) if machine.amx else _tiles(text, operation, one, size, vectors, flat)
-    )
-    panels = -(-vectors // nv)
+    cut = _blocks(size, vectors, one) if machine.amx else _tiles(text, operation, one, size, vectors, flat)
+    nv, panels = cut.nv, -(-vectors // cut.nv)
     last = vectors - (panels - 1) * nv
-    weights, bias = packed(one, operation.bias, nv, panels, last, machine, steps)
+    weights, bias = packed(cut, operation.bias, panels, last, machine)
+    stay = weights.numel() * machine.bytes > machine.resident_weights and not operation.before
     distances = _distances(text, operation)
     body = _constants(
         KH=kh, RUNS=one.runs, RUN_STEP=distances["IN_PIX"], STRIDE=operation.stride[0], **distances,
         A_PIX=one.weight.shape[1] if operation.before else operation.stride[0] * distances["IN_PIX"],
-        IC=one.channels, OC=per_group, GROUPS=one.groups, GROUP_WEIGHTS=elements * vectors * machine.lanes, **cut,
-        PANELS=panels, NV=nv, LAST_NV=last, TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes,
-        WEIGHTS_STAY=weights.numel() * machine.bytes > STAY_BYTES and not operation.before,
-        PREPARED=bool(operation.before), SCALED=operation.scale is not None and bool(operation.before),
-        GATED=operation.gate is not None,
+        IC=one.channels, OC=per_group, GROUPS=one.groups, GROUP_WEIGHTS=cut.elements * vectors * machine.lanes,
+        **cut.constants, PANELS=panels, NV=nv, LAST_NV=last,
+        TAIL=per_group - ((panels - 1) * nv + last - 1) * machine.lanes, WEIGHTS_STAY=stay,
+        AHEAD=-(-nv // cut.tiles) if stay and cut.tiles > 1 else 0, PREPARED=bool(operation.before),
+        SCALED=operation.scale is not None and bool(operation.before), GATED=operation.gate is not None,
     )  # fmt: skip
     body += f" using Before = {_activation(text, operation.before or 'None')};"
     arguments = [
@@ -169,12 +167,8 @@ def _convolution(text: Program, operation: Operation) -> None:
         text.at(out), text.at(operation.other), text.constant(operation.scale), text.constant(operation.shift),
         text.at(operation.gate),
     ]  # fmt: skip
-    call = f"{kernel}<{text.type(kernel.title().replace('_', ''), body)}, {_after(text, operation)}, T>"
+    call = f"{cut.kernel}<{text.type(cut.kernel.title().replace('_', ''), body)}, {_after(text, operation)}, T>"
     text.steps.append(f"{call}({{{', '.join(arguments)}}}, thread, threads);")
-
-
-# Registers, or tiles, of channels; elements of the sum of a pixel; how many steps make a run, and the elements of each; constants.
-Cut = tuple[int, int, tuple[int, int] | None, dict[str, Any]]
 
 
 def _tiles(text: Program, operation: Operation, one: Sum, size: tuple[int, int], vectors: int, flat: bool) -> Cut:
@@ -182,27 +176,33 @@ def _tiles(text: Program, operation: Operation, one: Sum, size: tuple[int, int],
     machine, (rows, columns) = text.machine, size
     elements = one.weight[0].numel()
     cycles, nv, mr, tiles = tiling(columns, vectors, elements, machine)
-    # Tiles that go on in the next row are full whatever the width. Not of 32 registers: those have 7 or 14 pixels.
-    scattered = False
-    if machine.registers == 16 and not flat and not operation.before:
+    cycles *= rows
+    constants = {"RUN": one.run, "COLUMNS": columns, "SCATTERED": False}
+    long, short = columns - tiles * (mr - 1), mr - 1
+    if not flat and not operation.before:
+        # Tiles that go on in the next row are full whatever the width.
         across = tiling(rows * columns, vectors, elements, machine, SCATTERED)
-        scattered = across.cycles < rows * cycles
-        if scattered:
-            (_, nv, mr, tiles), rows, columns = across, 1, rows * columns
-    cut = {
-        "RUN": one.run, "ROWS": rows, "COLUMNS": operation.out.width, "SCATTERED": scattered,
-        "TILES": tiles, "MR": mr, "LONG": columns - tiles * (mr - 1),
-    }  # fmt: skip
-    return nv, elements, None, cut
+        several = WIDE // columns
+        if machine.registers == 16 and across.cycles < cycles:
+            cycles, nv, mr, tiles = across
+            long, short, rows = rows * columns - tiles * (mr - 1), mr - 1, 1
+            constants["SCATTERED"] = True
+        # Of 32 registers: several short rows as one tile, which wants half the weights a cycle: 13 % at 7x7 in ResNet-50.
+        elif machine.registers == 32 and several > 1 and min(rows, vectors) > 1:
+            nv, mr, tiles = 2, several * columns, -(-rows // several)
+            long, short, rows = rows // several, rows % several * columns, 1
+    constants |= {"ROWS": rows, "TILES": tiles, "MR": mr, "LONG": long, "SHORT": short}
+    return Cut("convolution", one, nv, rows * tiles, elements, constants)
 
 
 def _blocks(size: tuple[int, int], vectors: int, one: Sum) -> Cut:
     """A convolution cut for AMX."""
     pieces, piece, block, nv, steps, step = blocking(*size, vectors, one.run)
-    cut = {
+    constants = {
         "ROWS": size[0], "COLUMNS": size[1], "PIECES": pieces, "PIECE": piece, "BLOCK": block, "STEPS": steps, "STEP": step,
     }  # fmt: skip
-    return nv, one.weight.shape[2] * one.runs * steps * step, (steps, step), cut
+    elements = one.weight.shape[2] * one.runs * steps * step
+    return Cut("amx_convolution", one, nv, 1, elements, constants, steps=(steps, step))
 
 
 def _corner(text: Program, operation: Operation) -> str:

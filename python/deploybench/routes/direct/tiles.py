@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,7 @@ class Machine:
     lanes: int
     registers: int
     precision: str  # fp32 or bf16
+    cache: int  # bytes of the second level of caches, of one core
     amx: bool = False  # whether convolutions are made by its unit for products of matrices
 
     @property
@@ -35,7 +36,14 @@ class Machine:
         """The type of activations and weights in C++."""
         return "float" if self.precision == "fp32" else "bf16"
 
+    @property
+    def resident_weights(self) -> int:
+        """Bytes of weights up to which a convolution reads its pixels once and its weights for each tile; beyond, the other way round.
+        Measured where the cache has 2 MB: at 512 KB a quarter less time, at 1 MB a tenth more; by AMX a tenth less at 1.2 MB."""
+        return self.cache * 5 // 8 if self.amx else self.cache * 3 // 8
 
+
+WIDE = 14  # pixels of a tile of two of 32 registers of channels
 SCATTERED = 6  # pixels of a tile that lie anywhere; the address of each takes one of 16 registers
 
 
@@ -130,6 +138,19 @@ def sum_of(operation: Operation, layout: Layout, machine: Machine) -> Sum:
     return Sum(weight, groups, channels, runs, run)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A convolution cut into tiles."""
+
+    kernel: str  # of convolution.hpp or amx.hpp
+    one: Sum  # with the weights that the kernel multiplies
+    nv: int  # registers, or tiles, of channels
+    tiles: int  # that read the same weights, one after the other
+    elements: int  # of the sum of a pixel
+    constants: dict[str, Any]  # that the kernel is made with
+    steps: tuple[int, int] | None = None  # of AMX: how many steps make a run, and the elements of each
+
+
 def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
     """Weights [OC, IC / groups, ...] for half as many groups: each pair as one block-diagonal group."""
     channels, depth, kh, kw = weight.shape
@@ -141,17 +162,9 @@ def _paired(weight: torch.Tensor, groups: int) -> torch.Tensor:
     return wide
 
 
-def packed(
-    one: Sum,
-    bias: torch.Tensor,
-    nv: int,
-    panels: int,
-    last: int,
-    machine: Machine,
-    steps: tuple[int, int] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers. `steps`: for AMX,
-    how many make a run, and the elements of each."""
+def packed(cut: Cut, bias: torch.Tensor, panels: int, last: int, machine: Machine) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights in the order in which tiles read them, and the bias, both filled up with zeros to whole registers."""
+    one, nv = cut.one, cut.nv
     weight, groups = one.weight, one.groups
     channels, depth, kh, kw = weight.shape
     size, lanes = channels // groups, machine.lanes
@@ -164,8 +177,8 @@ def packed(
         for panel in range(panels):
             count = (nv if panel + 1 < panels else last) * lanes
             block = wide[group, panel * nv * lanes :][:count].permute(2, 3, 1, 0)  # [KH, KW, IC, channels]
-            if steps:
-                how_many, step = steps
+            if cut.steps:
+                how_many, step = cut.steps
                 block = block.reshape(kh, one.runs, one.run, count)
                 block = torch.nn.functional.pad(block, (0, 0, 0, how_many * step - one.run))
                 block = block.reshape(kh, one.runs, how_many, step // 2, 2, count // lanes, lanes).permute(
