@@ -193,6 +193,25 @@ def before_and_beside() -> Net:
                last=nn.Linear(180, 5))  # fmt: skip
 
 
+def squares() -> Net:
+    """Windows of 3x3 that are computed by squares of 2 by 2: an odd image, with a border and without, in blocks of which the last has
+    fewer, before a value that is still read; a joined value, channels that fill no register."""
+
+    def run(n: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.relu(n.a(x))
+        behind = n.behind(a)
+        c = n.c(F.silu(n.b(a)) + a)
+        return answer(n.head, F.relu(n.d(c) + c)) + answer(n.other, behind)
+
+    layers = {
+        "a": conv(3, 72, 3, padding=1),
+        "b": conv(72, 72, 3, padding=1),
+        "c": conv(72, 52, 3),
+        "d": conv(52, 52, 3, padding=1),
+    }
+    return Net(run, **layers, behind=conv(72, 20, 1), head=head(52), other=head(20))
+
+
 def short_rows() -> Net:
     """Images of 7 and of 4 pixels a row, of which tiles take several rows, the last one fewer; weights that stay, brought in ahead."""
 
@@ -522,6 +541,7 @@ NETS = [
     norms,
     rejoined,
     before_and_beside,
+    squares,
     short_rows,
     from_the_end,
     vectors,
@@ -581,6 +601,7 @@ def test_a_network_of(make: Callable[[], Net], way: str, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(("make", "words"), [
+    (squares, ("winograd<", "BLOCKS = 3", "TAIL = 8", "TAIL = 4")),
     (short_rows, ("MR = 14; static constexpr long LONG = 3; static constexpr int SHORT = 7", "MR = 12; static constexpr long LONG = 1",
                   "AHEAD = 1")),
 ])  # fmt: skip

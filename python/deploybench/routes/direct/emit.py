@@ -1,5 +1,5 @@
 """The C++ text of a network and its weights, from the operations and their layout. The kernels it calls are in
-convolution.hpp, amx.hpp, pixels.hpp and attention.hpp."""
+convolution.hpp, winograd.hpp, amx.hpp, pixels.hpp and attention.hpp."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deploybench.routes.direct import winograd
 from deploybench.routes.direct.layout import Layout
 from deploybench.routes.direct.operation import Operation, Value
 from deploybench.routes.direct.tiles import SCATTERED, WIDE, Cut, Machine, Sum, blocking, packed, sum_of, tiling
@@ -30,6 +31,7 @@ class Program:
     steps: list[str] = field(default_factory=list)
     weights: list[bytes] = field(default_factory=list)
     size: int = 0  # of the weights, in bytes
+    scratch: int = 1  # floats that each thread has
 
     def type(self, stem: str, body: str) -> str:
         """The name of a struct with this body; equal ones are one."""
@@ -72,9 +74,11 @@ def program(found: list[Operation], layout: Layout, machine: Machine) -> tuple[s
 #include "attention.hpp"
 #include "convolution.hpp"
 #include "pixels.hpp"
+#include "winograd.hpp"
 
 namespace direct {{
 using T = {machine.element};
+constexpr long network_scratch = {text.scratch};
 {structs}
 
 void Network(const float* in, float* out, T* arena, const char* w, int thread, int threads, Barrier& team) {{
@@ -147,6 +151,8 @@ def _convolution(text: Program, operation: Operation) -> None:
     size = (1, out.height * out.width) if flat else (out.height, out.width)
     vectors = -(-per_group // machine.lanes)
     cut = _blocks(size, vectors, one) if machine.amx else _tiles(text, operation, one, size, vectors, flat)
+    if winograd.possible(operation, one, machine):
+        cut = winograd.quicker(cut, out.height, out.width, vectors, machine)
     nv, panels = cut.nv, -(-vectors // cut.nv)
     last = vectors - (panels - 1) * nv
     weights, bias = packed(cut, operation.bias, panels, last, machine)
@@ -167,8 +173,10 @@ def _convolution(text: Program, operation: Operation) -> None:
         text.at(out), text.at(operation.other), text.constant(operation.scale), text.constant(operation.shift),
         text.at(operation.gate),
     ]  # fmt: skip
+    text.scratch = max(text.scratch, cut.constants.get("SCRATCH", 0))
+    scratch = "scratch<network_scratch>(), " if cut.kernel == "winograd" else ""
     call = f"{cut.kernel}<{text.type(cut.kernel.title().replace('_', ''), body)}, {_after(text, operation)}, T>"
-    text.steps.append(f"{call}({{{', '.join(arguments)}}}, thread, threads);")
+    text.steps.append(f"{call}({{{', '.join(arguments)}}}, {scratch}thread, threads);")
 
 
 def _tiles(text: Program, operation: Operation, one: Sum, size: tuple[int, int], vectors: int, flat: bool) -> Cut:
@@ -192,7 +200,7 @@ def _tiles(text: Program, operation: Operation, one: Sum, size: tuple[int, int],
             nv, mr, tiles = 2, several * columns, -(-rows // several)
             long, short, rows = rows // several, rows % several * columns, 1
     constants |= {"ROWS": rows, "TILES": tiles, "MR": mr, "LONG": long, "SHORT": short}
-    return Cut("convolution", one, nv, rows * tiles, elements, constants)
+    return Cut("convolution", one, nv, rows * tiles, elements, constants, cycles)
 
 
 def _blocks(size: tuple[int, int], vectors: int, one: Sum) -> Cut:

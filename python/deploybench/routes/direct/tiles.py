@@ -142,12 +142,13 @@ def sum_of(operation: Operation, layout: Layout, machine: Machine) -> Sum:
 class Cut:
     """A convolution cut into tiles."""
 
-    kernel: str  # of convolution.hpp or amx.hpp
+    kernel: str  # of convolution.hpp, winograd.hpp or amx.hpp
     one: Sum  # with the weights that the kernel multiplies
     nv: int  # registers, or tiles, of channels
     tiles: int  # that read the same weights, one after the other
     elements: int  # of the sum of a pixel
     constants: dict[str, Any]  # that the kernel is made with
+    cycles: float = 0.0
     steps: tuple[int, int] | None = None  # of AMX: how many steps make a run, and the elements of each
 
 
