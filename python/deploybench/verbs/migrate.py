@@ -50,7 +50,7 @@ FIGURES = {  # per side; unit and factor in a table
     "artifact_bytes": ("file", "MB", 1e-6),
     "peak_rss_bytes": ("memory at most", "MB", 1e-6),
 }
-VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}  # a CPU's flag and its name
+WIDEST = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}  # a CPU's flag and its name
 Row = dict[str, Any]
 Flags = list[tuple[str, str]]  # of generate, with their values
 PROSE = """\
@@ -68,7 +68,7 @@ the instructions of the one it was made on (`--portable`: AVX2 is enough), takes
 a range), and is fast with as many threads as it was made for (`--threads N`). It is unpacked into the temporary folder when
 it is loaded, and to make it takes a C++ compiler.
 
-Rows may be of unlike machines, so compare within one; it says which vectors are the widest of its CPU, which both ways use.
+Rows may be of unlike machines, so compare within one; it says the widest that its CPU has. At fp32 neither way uses AMX.
 
 {table}
 """
@@ -216,14 +216,14 @@ def _number(value: float | None, name: str) -> str:
     return "" if value is None else f"{digits(value * factor, 3)} {unit}"
 
 
-def _vectors(needs: list[str]) -> str:
-    """The widest ones among the CPU flags that a package was compiled for."""
-    return next((name for flag, name in VECTORS.items() if flag in needs), "")
+def _widest(needs: list[str]) -> str:
+    """The widest among the CPU flags that a package was compiled for."""
+    return next((name for flag, name in WIDEST.items() if flag in needs), "")
 
 
 def _cpus(needs: list[str]) -> str:
-    """Where a package runs: the widest vectors are what keeps it from running elsewhere."""
-    if name := _vectors(needs):
+    """Where a package runs: the widest is what keeps it from running elsewhere."""
+    if name := _widest(needs):
         return f"CPUs with {name}" + ("; AVX2 if --portable" if name != "AVX2" else "")
     return "" if not needs else f"CPUs with {', '.join(needs[:3])}"
 
@@ -264,20 +264,20 @@ def page(rows: dict[str, Row]) -> str:
             for figure in FIGURES
         ]
         ratio = f"{row['times_faster']:.2f} ({row['low']:.2f}-{row['high']:.2f})" if row["times_faster"] else "-"
-        lines.append([name, row["script"], row["aoti"], ratio, _vectors(rows[name]["needs"].split()) or "-", *sides])
+        lines.append([name, row["script"], row["aoti"], ratio, _widest(rows[name]["needs"].split()) or "-", *sides])
     headers = [
         "model",
         "TorchScript",
         "AOTInductor",
         "times faster (95 % interval)",
-        "vectors",
+        "CPU with",
         *(words for words, _, _ in FIGURES.values()),
     ]
     table = tabulate.tabulate(lines, headers, "github", disable_numparse=True)
     moved = sum(row["aoti"] == "yes" for row in rows.values())
     said = f"{moved} of {len(rows)} models go over."
-    for name in VECTORS.values():
-        measured = [row for row in rows.values() if row["times_faster"] and _vectors(row["needs"].split()) == name]
+    for name in WIDEST.values():
+        measured = [row for row in rows.values() if row["times_faster"] and _widest(row["needs"].split()) == name]
         if measured:
             mean = panel.geometric_mean([float(row["times_faster"]) for row in measured])
             said += f" With {name} a call is {mean:.2f} times as fast (geometric mean of {len(measured)})."
