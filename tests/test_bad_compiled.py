@@ -6,11 +6,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from bad_input import BENCH, WORKER, Place, Run, cut, field, patched, refused
 from conftest import ROOT, one_line_error, python
+from deploybench.errors import DeploybenchError
+from deploybench.routes import onnx
+from torch import nn
+from torch.onnx._internal.exporter import _onnx_program
 
 ONE = ("--batch-size", "1")
 
@@ -111,6 +117,22 @@ def test_bad_onnx_files(
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(make(made("onnxruntime")))
     refused(programs[WORKER], (tmp_path,), 1, (str(bad), *words), "--artifact", bad, "--route", route, *ONE)
+
+
+def test_weights_beyond_one_onnx_file_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """torch writes them into a second file, beside the name that the artifact does not keep."""
+    pytest.importorskip("onnxscript")
+    about: Any = SimpleNamespace(to_json=lambda: "{}")
+    net, images = nn.Conv2d(3, 8, 3).eval(), torch.zeros(1, 3, 16, 16)
+    onnx.export(net, images, tmp_path / "net.onnx", about)
+    monkeypatch.setattr(onnx, "MOST_WEIGHTS", 4 * (8 * 27 + 8) - 1)
+    with pytest.raises(DeploybenchError, match=r"weights of 0.0 GB, .*; use --routes aoti"):
+        onnx.export(net, images, tmp_path / "more.onnx", about)
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_torch_writes_onnx_weights_into_a_second_file_where_we_think_so() -> None:
+    assert onnx.MOST_WEIGHTS == _onnx_program._LARGE_MODEL_THRESHOLD
 
 
 def test_onnx_is_for_python_only(made: Callable[[str], Path], programs: dict[str, Run], tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from deploybench.routes import Forward
 
 
+# Bytes. Protobuf ends at 2 GB; torch writes weights of more than this into a second file, whatever `external_data` says.
+MOST_WEIGHTS = 1536 << 20
+
+
 def need(package: str) -> Any:
     """The peer's package. Raises an error that says how to install it."""
     try:
@@ -49,11 +53,14 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
     except Exception as error:
         raise DeploybenchError("runtime", f"cannot be exported to ONNX ({first_line(error)})") from error
     assert program is not None
+    size = sum(
+        one.const_value.nbytes for one in program.model.graph.initializers.values() if one.const_value is not None
+    )
+    if size > MOST_WEIGHTS:
+        what = f"weights of {size / 1e9:.1f} GB, which an ONNX file has beside it, and an artifact is one file"
+        raise DeploybenchError("unsupported", f"{what}; use --routes aoti")
     program.model.metadata_props[ENTRY] = metadata.to_json()
-    try:
-        program.save(str(path), external_data=False)
-    except ValueError as error:  # protobuf holds 2 GB at most
-        raise DeploybenchError("runtime", f"cannot be written as one ONNX file ({first_line(error)})") from error
+    program.save(str(path), external_data=False)
 
 
 def load_onnxruntime(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
