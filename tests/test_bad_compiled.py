@@ -16,7 +16,6 @@ from conftest import ROOT, one_line_error, python
 from deploybench.errors import DeploybenchError
 from deploybench.routes import onnx
 from torch import nn
-from torch.onnx._internal.exporter import _onnx_program
 
 ONE = ("--batch-size", "1")
 
@@ -132,6 +131,9 @@ def test_weights_beyond_one_onnx_file_are_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_torch_writes_onnx_weights_into_a_second_file_where_we_think_so() -> None:
+    pytest.importorskip("onnxscript")
+    from torch.onnx._internal.exporter import _onnx_program
+
     assert onnx.MOST_WEIGHTS == _onnx_program._LARGE_MODEL_THRESHOLD
 
 
