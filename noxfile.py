@@ -282,9 +282,9 @@ def lint(session: nox.Session) -> None:
         str(file)
         for folder in (
             *(paths.CPP / name for name in ("deploybench", "apps", "tests", "fuzz")),
-            ROOT / "python/deploybench/routes/direct",
+            ROOT / "python/deploybench/routes",
         )
-        for file in sorted(folder.glob("*.[ch]pp"))
+        for file in sorted(folder.rglob("*.[ch]pp"))
     ]
     session.run("ruff", "check", "--config", "python/pyproject.toml", ".")
     session.run("ruff", "format", "--config", "python/pyproject.toml", "--check", ".")

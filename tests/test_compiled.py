@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,17 @@ def test_compiled_ahead_of_time_at_bf16_agrees(
     eager = eager_of("squeezenet1_1")
     for runtime in ("python", "cpp"):
         agrees(f"{runtime}/aoti/bf16", "squeezenet1_1", artifact, tensor, eager, tmp_path)
+
+
+def test_the_weights_of_a_package_do_not_start_amid_a_cache_line(artifact: Artifact, tmp_path: Path) -> None:
+    """They are copied into one block, by what its library asks for it: malloc's would start at any multiple of 16."""
+    with zipfile.ZipFile(artifact("squeezenet1_1", "aoti")) as package:
+        (library,) = (name for name in package.namelist() if name.endswith(".so"))
+        file = package.extract(library, tmp_path)
+    listed = subprocess.run(["nm", "-D", "--undefined-only", file], capture_output=True, text=True, check=True).stdout
+    wanted = {line.split()[-1].partition("@")[0] for line in listed.splitlines()}
+    assert "valloc" in wanted
+    assert "malloc" not in wanted
 
 
 # With AVX2 oneDNN cuts both larger convolutions otherwise for one thread than for two.

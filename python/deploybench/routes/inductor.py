@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 # Flags of /proc/cpuinfo that -march=native turns into instructions.
 COMPILED_FLAGS = ("avx", "amx", "fma", "f16c", "bmi", "gfni", "vaes", "vpclmulqdq", "movbe", "abm", "adx")
 PORTABLE_FLAGS = ["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"]  # x86-64-v3
-# With g++'s unique symbols the library of a package would stay in memory, weights included, after its model is gone. Inductor
-# has no option for flags of one's own but this one, whose text goes into the command line as it is.
+# Inductor has no option for flags of one's own but `cpp.march`, whose text goes into the command line as it is.
+# With g++'s unique symbols the library of a package would stay in memory, weights included, after its model is gone.
 UNLOADABLE = "-fno-gnu-unique"
+ALIGNED = f"-include {shlex.quote(str(Path(__file__).with_name('aligned_weights.hpp')))}"
 # What LibTorch says of a sound package that it cannot unpack: no folder, no room, no leave to run code there.
 UNPACKING = ("generating temporary directory", "write callback failed", "failed to map segment from shared object")
 UNPACKING_REMEDY = "set TMPDIR to a folder that can be written to, has room for it, and is not mounted noexec"
@@ -166,7 +168,9 @@ def _options(metadata: Metadata) -> dict[str, Any]:
             what = f"--portable: torch {metadata.torch_version} compiles aoti for this CPU alone"
             raise DeploybenchError("unsupported", f"{what}; use torch 2.13, or --routes script")
         return dict(OPTIONS)
-    flags = [] if "clang" in metadata.built_for["compiler"] else [UNLOADABLE]  # clang has neither symbols nor flag
+    flags = [ALIGNED]
+    if "clang" not in metadata.built_for["compiler"]:  # which has neither such symbols nor the flag
+        flags.append(UNLOADABLE)
     if metadata.built_for["cpu_flags"] == PORTABLE_FLAGS:
         return {**OPTIONS, "cpp.simdlen": 256, "cpp.march": " ".join(["x86-64-v3", *flags])}
     if platform.machine() != "x86_64":
