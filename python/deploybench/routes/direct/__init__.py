@@ -29,6 +29,8 @@ FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-gnu-
 MOST_WEIGHTS = (2 << 30) - (64 << 20)
 
 USUAL_CACHE = 1 << 20  # bytes, of the second level of a core: Skylake and Zen 4; others have half or twice as many
+# package.cpp compiled, by compiler and architecture: 7 s of torch's headers, the same for all networks that a process makes.
+_wrappers: dict[tuple[str, ...], bytes] = {}
 
 
 def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metadata) -> None:
@@ -95,11 +97,15 @@ def _compile(folder: Path, march: list[str]) -> list[Path]:
     common = [compiler, *FLAGS, *march, f"-I{HERE}"]
     interface = torch_folder / "_inductor/codegen/aoti_runtime/interface.cpp"
     headers = [f"-I{torch_folder / 'include'}", f"-I{torch_folder / 'include/torch/csrc/api/include'}"]
-    _run(
-        folder,
-        [*common, *APART, "-c", "network.cpp", "-o", "network.o"],
-        [*common, "-O1", *headers, f'-DINTERFACE="{interface}"', "-c", str(HERE / "package.cpp"), "-o", "package.o"],
-    )
+    commands = [[*common, *APART, "-c", "network.cpp", "-o", "network.o"]]
+    wrapper, made = folder / "package.o", _wrappers.get((compiler, *march))
+    if made:
+        wrapper.write_bytes(made)
+    else:
+        own = ["-O1", *headers, f'-DINTERFACE="{interface}"']
+        commands.append([*common, *own, "-c", str(HERE / "package.cpp"), "-o", str(wrapper)])
+    _run(folder, *commands)
+    _wrappers[compiler, *march] = wrapper.read_bytes()
     library, about = folder / "direct.wrapper.so", folder / "direct.wrapper_metadata.json"
     link = [compiler, "-shared", "-fopenmp", "-o", str(library), "network.o", "package.o"]
     _run(folder, [*link, f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu"])
