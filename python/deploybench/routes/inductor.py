@@ -44,6 +44,7 @@ UNPACKING_REMEDY = "set TMPDIR to a folder that can be written to, has room for 
 OPTIONS: dict[str, Any] = {
     "freezing": True,  # weights are constants: packed for oneDNN, batch norm folded
     "aot_inductor.precompile_headers": False,  # which live in the shared cache: see _own_cache
+    "cpp.vec_isa_ok": True,  # the compiler knows what the CPU has: no four programs to try it, 8 s a process
 }
 
 
