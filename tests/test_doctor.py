@@ -7,6 +7,8 @@ for /proc and /sys, and the test says so.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import json
 import os
 import platform
@@ -26,7 +28,7 @@ from deploybench.artifact import read_metadata
 from deploybench.checks import OK, PROBLEM, UNKNOWN, WARNING
 from test_cpp_units import tool
 
-NOT_OURS = "load,steal,governor,turbo"  # what depends on the machine, and on the tests beside this one
+NOT_OURS = "load,steal,governor,turbo,huge-pages"  # what depends on the machine, and on the tests beside this one
 CPUS = len(os.sched_getaffinity(0))
 
 
@@ -243,11 +245,13 @@ def stat(user: int, idle: int, steal: int) -> str:
 
 
 CPU = machine.CPUS
+HUGE_PAGES = "sys/kernel/mm/transparent_hugepage/enabled"
 STATES = {  # wrong or well by hand: 30 of 100 ticks stolen, 40 of 100 taken
     "steal": ({"proc/stat": stat(10, 60, 30)}, WARNING, "30 %"),
     "load": ({"proc/stat": stat(40, 60, 0)}, WARNING, "40 %"),
     "governor": ({f"{CPU}/cpu{n}/cpufreq/scaling_governor": "powersave\n" for n in range(CPUS)}, WARNING, "powersave"),
     "turbo": ({f"{CPU}/intel_pstate/no_turbo": "0\n"}, WARNING, "turbo is on"),
+    "huge-pages": ({HUGE_PAGES: "always madvise [never]\n"}, WARNING, "pages of 4 kB"),
 }
 
 
@@ -274,11 +278,22 @@ def test_our_own_time_is_not_that_of_others() -> None:
 
 
 def test_a_quiet_machine_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, {"proc/stat": stat(0, 0, 0), f"{CPU}/cpufreq/boost": "0\n"})
+    write(tmp_path, {"proc/stat": stat(0, 0, 0), f"{CPU}/cpufreq/boost": "0\n", HUGE_PAGES: "always [madvise] never\n"})
     for number in range(CPUS):
         write(tmp_path, {f"{CPU}/cpu{number}/cpufreq/scaling_governor": "performance\n"})
     monkeypatch.setattr("time.sleep", lambda _: write(tmp_path, {"proc/stat": stat(1, 99, 0)}))
     assert {one.level for _, one in checks.examine(facts.of_machine(tmp_path, {}))} == {OK}
+
+
+@pytest.mark.skipif(not machine.huge_pages(), reason="no huge pages here that could be forbidden")
+def test_a_shell_that_forbids_huge_pages() -> None:
+    forbid = functools.partial(ctypes.CDLL(None).prctl, 41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE, which children inherit
+    done, wrong = doctor(skip="load,steal,governor,turbo", preexec_fn=forbid)
+    assert done.returncode == 4
+    assert set(wrong) == {"huge-pages"}
+    assert "PR_SET_THP_DISABLE" in wrong["huge-pages"]["mend"]
+    done, wrong = doctor(skip="load,steal,governor,turbo")
+    assert not wrong
 
 
 def test_another_program_is_seen_at_once() -> None:

@@ -68,7 +68,7 @@ def test_bench_says_what_was_wrong_while_it_measured(ill: tuple[str, Path]) -> N
 
 
 def test_doctor_says_the_same_of_the_file(ill: tuple[str, Path], here: Run) -> None:
-    done = here("doctor", ill[1], "--json", "--skip", "governor,turbo,steal")
+    done = here("doctor", ill[1], "--json", "--skip", "governor,turbo,huge-pages,steal")
     assert done.returncode == 4
     found = wrong(done)
     assert {"load", "threads", "cold"} <= set(found) <= {"load", "threads", "cold", "slower"}
@@ -90,7 +90,7 @@ def test_two_records_that_are_not_alike(place: Place, here: Run, tmp_path: Path)
     mine.write_text(ran.stdout)
     flags = ("--threads", "2", "--executor", "simple", "--batch-size", "1", "--runs", "20", "--json")
     theirs.write_text(native("bench", "--artifact", place.script, "--input", place.tensor, *flags).stdout)
-    done = here("doctor", mine, theirs, "--json", "--skip", "load,steal,governor,turbo,slower,cold")
+    done = here("doctor", mine, theirs, "--json", "--skip", "load,steal,governor,turbo,huge-pages,slower,cold")
     found = wrong(done)
     assert set(found) == {"threads", "settings", "input"}
     assert "threads: 1 and 2" in found["threads"][0]
@@ -170,7 +170,7 @@ def test_two_files_of_unlike_machines(here: Run, tmp_path: Path) -> None:
         ),
         tmp_path, "then.json",
     )  # fmt: skip
-    done = here("doctor", now, then, "--skip", "load,steal,governor,turbo")
+    done = here("doctor", now, then, "--skip", "load,steal,governor,turbo,huge-pages")
     assert done.returncode == 4
     assert done.stdout.count("cpu: ") == 1, "what all pairs share is said once"
     assert "a smaller one" in done.stdout

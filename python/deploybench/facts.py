@@ -39,6 +39,7 @@ class Machine:
     busiest: tuple[str, ...]  # programs in that sample
     governor: str | None
     turbo: bool | None
+    huge_pages: bool | None
     torch_on_path: tuple[tuple[str, str], ...]  # variable of the linker, its entry that leads to a LibTorch
 
 
@@ -141,6 +142,7 @@ def of_machine(root: Path = machine.ROOT, environment: Mapping[str, str] | None 
         tuple(machine.busiest(used, machine.ticks_of_processes(root))),
         machine.governor(root),
         machine.turbo(root),
+        machine.huge_pages(root),
         tuple(library_paths.leads_to_torch(environment)),
     )
 

@@ -139,6 +139,16 @@ def turbo(root: Path = ROOT) -> bool | None:
     return said == "1" if said else None
 
 
+def huge_pages(root: Path = ROOT) -> bool | None:
+    """Whether processes of this shell get pages of 2 MB where they ask for them; None: nothing says so."""
+    said = _read(root / "sys/kernel/mm/transparent_hugepage/enabled")
+    if not said:
+        return None
+    return "[never]" not in said and not re.search(
+        r"^THP_enabled:\s+0$", _read(root / "proc/self/status"), re.MULTILINE
+    )
+
+
 def nvidia_driver(root: Path = ROOT) -> str | None:
     """The version of the NVIDIA driver's kernel module: `535.104.05`; None: there is none."""
     found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", _read(root / "proc" / "driver" / "nvidia" / "version"))

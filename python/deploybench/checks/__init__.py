@@ -66,6 +66,13 @@ CHECKS: dict[str, Check] = {
         (f"{GITHUB}NVIDIA/TensorRT/issues/3857", f"{GITHUB}pytorch/benchmark/issues/895"),
         {facts.Machine: machine.turbo},
     ),
+    "huge-pages": Check(
+        "no memory in pages of 2 MB",
+        "a CPU finds some 2,000 pages quickly, and the weights of ViT-B/32 are 88,000 small ones: 49 ms a call instead of 35 were seen",
+        "as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; if that says so already, start it without PR_SET_THP_DISABLE",
+        (f"{GITHUB}pytorch/pytorch/pull/107697", f"{GITHUB}huggingface/candle/issues/2149"),
+        {facts.Machine: machine.huge_pages},
+    ),
     "threads": Check(
         "more threads than CPUs, or other threads on either side",
         "threads above the CPUs wait for each other; and with other threads two programs do not do the same work",

@@ -38,6 +38,15 @@ def turbo(at: Machine) -> list[Finding]:
     return [Finding(WARNING, "turbo is on")] if at.turbo else [Finding(OK, "turbo is off")]
 
 
+def huge_pages(at: Machine) -> list[Finding]:
+    """Of the kernel's way to give memory."""
+    if at.huge_pages is None:
+        return [Finding(UNKNOWN, "nothing says whether there are pages of 2 MB")]
+    if at.huge_pages:
+        return [Finding(OK, "pages of 2 MB for what asks for them")]
+    return [Finding(WARNING, "all memory is in pages of 4 kB, also where pages of 2 MB are asked for")]
+
+
 def library_path(at: Machine) -> list[Finding]:
     """Of this shell's search path."""
     if not at.torch_on_path:
