@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -674,6 +675,20 @@ def test_two_networks_in_one_process_keep_their_weights(tmp_path: Path) -> None:
     with torch.inference_mode():
         for net, forward in zip(nets, loaded, strict=True):
             assert (forward(images) - net(images)).abs().max() < 1e-5
+
+
+@pytest.mark.skipif("avx512f" not in record.cpu_flags(), reason="no AVX-512 that portable code could have by mistake")
+def test_a_portable_file_after_another_has_nothing_of_it(tmp_path: Path) -> None:
+    """Both have a wrapper that is compiled once a process and kept."""
+    for portable in (False, True):
+        built(odd_shapes().eval(), tmp_path / f"{portable}.pt2", portable=portable)
+        with zipfile.ZipFile(tmp_path / f"{portable}.pt2") as package:
+            (library,) = (
+                package.extract(one, tmp_path / str(portable)) for one in package.namelist() if one.endswith(".so")
+            )
+        code = subprocess.run(["objdump", "-d", library], capture_output=True, text=True, check=True).stdout
+        assert ("%zmm" in code) != portable
+        assert re.search(r"%[xyz]mm(1[6-9]|2\d|3[01])|%k[0-7]", code) is None or not portable, "registers of AVX-512"
 
 
 def read_only_huge_pages() -> int:

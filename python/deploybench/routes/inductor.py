@@ -169,7 +169,7 @@ def _options(metadata: Metadata) -> dict[str, Any]:
             what = f"--portable: torch {metadata.torch_version} compiles aoti for this CPU alone"
             raise DeploybenchError("unsupported", f"{what}; use torch 2.13, or --routes script")
         return dict(OPTIONS)
-    flags = [ALIGNED]
+    flags = [ALIGNED] if metadata.device == "cpu" else []
     if "clang" not in metadata.built_for["compiler"]:  # which has neither such symbols nor the flag
         flags.append(UNLOADABLE)
     if metadata.built_for["cpu_flags"] == PORTABLE_FLAGS:
