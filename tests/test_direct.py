@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, Artifact, one_line_error, python
-from deploybench import cases, job, models, record
+from deploybench import cases, job, machine, models, record
 from deploybench.errors import DeploybenchError
 from deploybench.options import Overrides
 from deploybench.routes import direct, graph, inductor
@@ -719,7 +719,7 @@ def test_weights_move_into_huge_pages_between_calls(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as callers:
         answers = list(callers.map(call, range(40)))
     assert all(torch.equal(answer, first) for answer in answers)
-    if "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+    if machine.huge_pages():
         assert read_only_huge_pages() - before >= 16 << 10
 
 

@@ -44,7 +44,6 @@ UNPACKING_REMEDY = "set TMPDIR to a folder that can be written to, has room for 
 OPTIONS: dict[str, Any] = {
     "freezing": True,  # weights are constants: packed for oneDNN, batch norm folded
     "aot_inductor.precompile_headers": False,  # which live in the shared cache: see _own_cache
-    "cpp.vec_isa_ok": True,  # the compiler knows what the CPU has: no four programs to try it, 8 s a process
 }
 
 
@@ -172,11 +171,13 @@ def _options(metadata: Metadata) -> dict[str, Any]:
     flags = [ALIGNED] if metadata.device == "cpu" else []
     if "clang" not in metadata.built_for["compiler"]:  # which has neither such symbols nor the flag
         flags.append(UNLOADABLE)
+    # Else Inductor compiles four programs, 8 s a process, to learn whether torch and the compiler know what the CPU has.
+    known = {**OPTIONS, "cpp.vec_isa_ok": True}
     if metadata.built_for["cpu_flags"] == PORTABLE_FLAGS:
-        return {**OPTIONS, "cpp.simdlen": 256, "cpp.march": " ".join(["x86-64-v3", *flags])}
+        return {**known, "cpp.simdlen": 256, "cpp.march": " ".join(["x86-64-v3", *flags])}
     if platform.machine() != "x86_64":
         return dict(OPTIONS)  # Inductor chooses among several
-    return {**OPTIONS, "cpp.march": " ".join(["native", *flags])}
+    return {**known, "cpp.march": " ".join(["native", *flags])}
 
 
 def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
