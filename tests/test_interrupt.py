@@ -190,14 +190,15 @@ def test_while_torch_or_numpy_is_imported(arguments: tuple[object, ...], library
     assert not (folder / "x.npy").exists()
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("whom", ["group", "process"])
-def test_while_a_compiler_runs(whom: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_a_compiler_runs(whom: str, jobs: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has half written is not left where the next compilation would take it for whole, and nothing else is."""
     temporary = folder / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    flags = ("--model", "slow_module:Slow", "--routes", "aoti", "--weights", "random", "--out", "artifacts")
-    ended_well(interrupt(verb("generate", *flags), exists(temporary, "**/*.cpp"), folder, whom), folder)
+    flags = ("--model", "slow_module:Slow", "--routes", "aoti,direct", "--weights", "random", "--out", "artifacts")
+    ended_well(interrupt(verb("generate", *flags, "--jobs", jobs), exists(temporary, "**/*.cpp"), folder, whom), folder)
     assert not [file for file in temporary.rglob("*") if file.is_file()]
     assert not list(folder.glob("artifacts/*"))
 

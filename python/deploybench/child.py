@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from types import FrameType
 from typing import Any
 
 CLEANING_SECONDS = 10  # torch does not hear Ctrl-C while it writes a file, and the largest artifact has 1.3 GB
@@ -24,3 +25,12 @@ def stop(*processes: subprocess.Popen[Any]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def imports_torch(frame: FrameType | None) -> bool:
+    """Whether a signal came while torch is being imported, which catches what a handler raises, and goes on with half a numpy."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") in ("torch", "torchvision", "numpy"):
+            return True
+        frame = frame.f_back
+    return False

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from types import FrameType
 
 import deploybench
-from deploybench import library_paths, record, terminal
+from deploybench import child, library_paths, record, terminal
 from deploybench.errors import DeploybenchError, debugging
 from deploybench.parser import Help, Parser, add_general
 
@@ -95,15 +95,10 @@ def main() -> int:
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """Ctrl-C: KeyboardInterrupt, save while torch is being imported, which catches it and goes on with half a numpy.
-
-    Nothing of ours is open then, and the program ends on the spot.
-    """
-    while frame is not None:
-        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") in ("torch", "torchvision", "numpy"):
-            os.write(2, b"interrupted\n")
-            os._exit(INTERRUPTED_EXIT)
-        frame = frame.f_back
+    """Ctrl-C: KeyboardInterrupt, save while torch is being imported: nothing of ours is open then, and the program ends on the spot."""
+    if child.imports_torch(frame):
+        os.write(2, b"interrupted\n")
+        os._exit(INTERRUPTED_EXIT)
     raise KeyboardInterrupt
 
 

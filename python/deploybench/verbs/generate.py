@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
+from types import FrameType
 from typing import Any
 
-from deploybench import artifact, models, options, paths, routes, terminal
+from deploybench import artifact, child, models, options, paths, routes, terminal
 from deploybench.errors import FAILURE_EXIT, UNSUPPORTED_EXIT, DeploybenchError, debugging, first_line
 from deploybench.job import Job, Outcome, make
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=options.threads, metavar="N",
         help="aoti: pack the weights for so many, which are to run it (default: usable CPUs)",
     )  # fmt: skip
-    how.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="models at a time (default 1)")
+    how.add_argument("--jobs", type=options.positive, default=1, metavar="N", help="files at a time (default 1)")
     how.add_argument("--force", action="store_true", help="make it again even if it is up to date")
     options.add_own_model(parser)
 
@@ -105,19 +106,20 @@ def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
         yield from map(attempt, jobs)
         return
     threads = max(1, options.usable_cpus() // parallel)
-    pool = ProcessPoolExecutor(parallel, get_context("spawn"), _set_threads, (threads,))
+    pool = ProcessPoolExecutor(parallel, get_context("spawn"), _prepare, (threads,))
     try:
         # Ctrl-C reaches every process of the terminal. Those of the pool inherit that they ignore it; this one ends them.
         heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            futures: dict[Future[Outcome], Job] = {pool.submit(attempt, job): job for job in jobs}
+            futures: dict[Future[Outcome], Job] = {pool.submit(_attempt, job): job for job in jobs}
         finally:
             signal.signal(signal.SIGINT, heard)
         for future in as_completed(futures):
             try:
                 yield future.result()
-            except BrokenProcessPool:
-                yield Outcome(futures[future], f"{futures[future].model.name}: a process died; use fewer --jobs")
+            except (BrokenProcessPool, SystemExit):
+                what = f"{futures[future].model.name}: a process died, as where memory is out; use fewer --jobs"
+                yield Outcome(futures[future], what, code="out_of_memory")
     except BaseException:
         for process in active_children():
             process.terminate()
@@ -127,10 +129,28 @@ def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
         artifact.sweep(jobs[0].folder)
 
 
-def _set_threads(threads: int) -> None:
-    import torch
+_ending = False  # a process of the pool that was terminated
 
-    torch.set_num_threads(threads)
+
+def _prepare(threads: int) -> None:
+    """A process of the pool. Where it is terminated it removes what it half made, as a compiler's folders are."""
+
+    def end(_: int, frame: FrameType | None) -> None:
+        global _ending
+        _ending = True
+        if child.imports_torch(frame):
+            os._exit(1)
+        sys.exit(1)
+
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by torch, which is not imported where all files are up to date
+    signal.signal(signal.SIGTERM, end)
+
+
+def _attempt(job: Job) -> Outcome:
+    """In a process of the pool, which has more calls in its queue when it is terminated."""
+    if _ending:
+        sys.exit(1)
+    return attempt(job)
 
 
 def attempt(job: Job) -> Outcome:
