@@ -8,6 +8,8 @@ import datetime
 import os
 import statistics
 import time
+import warnings
+import weakref
 from importlib.metadata import version
 from pathlib import Path
 
@@ -111,16 +113,31 @@ def _fitted(job: Job, module: nn.Module, example: torch.Tensor, memory_format: s
     kind = routes.KINDS[job.kind]
     if kind.name == "onnx" or (not kind.rewritten and (job.precision, memory_format) == ("fp32", "contiguous")):
         return module
-    fitted = copy.deepcopy(module)  # the next kind of file wants it as it is
     ranging = job.batches and job.batches[0] < job.batches[1]
     if kind.rewritten and (kind.converts or not ranging):  # the rewriting is for one shape
         try:
-            fitted = graph.specialise(fitted, example)
+            module = _specialised(module, example)
         except Exception as error:  # the exporter raises a dozen kinds
             raise DeploybenchError(
                 "runtime", f"{job.model.name}: cannot be exported ({first_line(error)}); try --routes trace"
             ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, on how graphs are copied
+        fitted = copy.deepcopy(module)  # the next kind of file wants it as it is
     return fitted if kind.converts else border.fit(fitted, job.precision, memory_format)
+
+
+# Of a module, by the shape of its input: 2 to 6 s of a core, the same for every kind of file and every precision.
+_graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], nn.Module]] = weakref.WeakKeyDictionary()
+
+
+def _specialised(module: nn.Module, example: torch.Tensor) -> nn.Module:
+    """The graph of `module`, not to be changed."""
+    graphs = _graphs.setdefault(module, {})
+    shape = tuple(example.shape)
+    if shape not in graphs:
+        graphs[shape] = graph.specialise(module, example)
+    return graphs[shape]
 
 
 def _reserve(path: Path, module: nn.Module) -> None:
