@@ -21,6 +21,7 @@ from deploybench import (
     configuration,
     library_paths,
     models,
+    options,
     paths,
     record,
     results_file,
@@ -252,6 +253,46 @@ def test_a_model_that_a_route_is_not_made_for_is_a_row_and_no_failure(tmp_path: 
     ] * 2
     again = python("report", "--results", tmp_path / "results")
     assert again.returncode == 0
+
+
+def test_files_are_made_side_by_side_where_memory_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    config: dict[str, Any] = {"device": "cpu", "generate": ["--weights", "auto"]}
+    monkeypatch.setattr(options, "usable_cpus", lambda: 4)
+    for memory, jobs in ((0, "1"), (2.5 * cases.JOB_BYTES, "2"), (99 * cases.JOB_BYTES, "4")):
+        monkeypatch.setattr(record, "available_memory", lambda memory=memory: int(memory))
+        assert cases._jobs(config) == ["--jobs", jobs]
+    measuring: dict[str, Any] = {"device": "cpu", "generate": ["--memory-format", "auto"]}
+    assert cases._jobs(config | {"device": "cuda"}) == cases._jobs(measuring) == []
+
+
+@pytest.mark.skipif(options.usable_cpus() == 1, reason="one file at a time is made on one core")
+def test_what_dies_among_others_is_made_again_alone(tmp_path: Path) -> None:
+    """As the kernel ends a process where memory does not hold two of its size."""
+    (tmp_path / "large.py").write_text(
+        "import multiprocessing\nimport os\n\nfrom torch import nn\n\n\ndef net():\n"
+        "    if multiprocessing.parent_process():\n        os.kill(os.getpid(), 9)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 10, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    flags = (
+        "--artifacts",
+        tmp_path,
+        "--results",
+        tmp_path / "results",
+        "--rounds",
+        1,
+        "--runs",
+        2,
+        "--runtimes",
+        "python",
+    )
+    more = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
+    mine = ("--model", "large:net", "--weights", "random")
+    together = python("generate", *mine, "--routes", "eager,script", "--jobs", 2, "--artifacts", tmp_path, env=more)
+    assert together.returncode == 1
+    assert "a process died" in together.stderr
+    done = python("bench", *mine, *flags, env=more)
+    assert done.returncode == 0, done.stderr
+    assert not [run for run in results_in(tmp_path / "results")["runs"] if "error" in run]
 
 
 def test_a_peer_that_is_not_installed_is_a_row(artifact: Artifact, artifacts: Path, tmp_path: Path) -> None:

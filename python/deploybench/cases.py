@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploybench import artifact, child, options, routes
+from deploybench import artifact, child, options, record, routes
 from deploybench.answers import TENSOR_FILES
 from deploybench.checkout import HERE, Checkout
 from deploybench.errors import UNSUPPORTED_EXIT, DeploybenchError
 from deploybench.models import Model
 
 DYNAMIC_BATCH = "--dynamic-batch="
+JOB_BYTES = 8 << 30  # of memory for a file while it is made; see docs/speed-notes.md
 
 
 @dataclass(frozen=True)
@@ -54,29 +55,33 @@ def make_artifacts(
     device, folder = config["device"], Path(config["artifacts"])
     chosen = [routes.runner(name) for name in config["runners"]]
     wanted = list(dict.fromkeys((one.route, one.precision) for one in chosen))
-    command = ["generate", "--models", model.spec, "--device", device, "--artifacts", str(folder)]
+    command = ["generate", "--models", model.spec, "--device", device, "--artifacts", str(folder), *_jobs(config)]
     made: dict[tuple[str, str], Path] = {}
     errors: dict[tuple[str, str], DeploybenchError] = {}
     for precision in dict.fromkeys(precision for _, precision in wanted):
-        rows = [row for row, its in wanted if its == precision]
-        try:  # one built model for all routes
-            _verb([*command, "--precisions", precision, *_flags(rows, config)], checkout, deadline)
-        except DeploybenchError as first:
-            # Which of them; what went well is up to date and takes no time. A kind once, though several routes run it.
-            kinds = {row.kind.name: row for row in rows}
-            if len(kinds) == 1:
-                errors[rows[0].kind.name, precision] = first
-                continue
-            for row in kinds.values():
-                try:
-                    _verb([*command, "--precisions", precision, *_flags([row], config)], checkout, deadline)
-                except DeploybenchError as error:
-                    errors[row.kind.name, precision] = error
+        rows = {row.kind.name: row for row, its in wanted if its == precision}  # one row for all that run a kind
+        asked = [*command, "--precisions", precision]
+        said, failure = _generate([*asked, *_flags(list(rows.values()), config)], checkout, deadline)
+        for kind, row in rows.items():
+            error = said.get(kind, failure)
+            if len(rows) > 1 and error and (kind not in said or error.code == "out_of_memory"):  # it did not come to it
+                said_alone, failure_alone = _generate([*asked, *_flags([row], config)], checkout, deadline)
+                error = said_alone.get(kind, failure_alone)
+            if error:
+                errors[kind, precision] = error
     for row, precision in wanted:
         key = row.kind.name, precision
         if key not in errors:
             made[key] = routes.file_of(folder, model.name, row.kind, precision, device, config["threads"])
     return made, errors
+
+
+def _jobs(config: dict[str, Any]) -> list[str]:
+    """As many files at a time as there are cores and memory for, most of the making being one thread's work; but one by one where
+    something is chosen by measuring: a memory format, and kernels for a GPU."""
+    if config["device"] == "cuda" or "--memory-format auto" in " ".join(config["generate"]):
+        return []
+    return ["--jobs", str(max(1, min(options.usable_cpus(), record.available_memory() // JOB_BYTES)))]
 
 
 def _flags(rows: list[routes.Route], config: dict[str, Any]) -> list[str]:
@@ -109,20 +114,41 @@ def _tensor(photo: Path, made: Path) -> Path:
     made_from = zlib.crc32(transform.encode(), zlib.crc32(photo.read_bytes()))
     tensor = made.parent / f"{photo.stem}.{made_from:08x}.npy"
     if not tensor.exists():
-        _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor), "--json"], HERE)
+        done = _verb(["preprocess", "--artifact", str(made), str(photo), "--out", str(tensor), "--json"], HERE)
+        if done.returncode:
+            raise _failure("preprocess", done)
     return tensor
 
 
-def _verb(arguments: list[str], checkout: Checkout, deadline: float = math.inf) -> None:
-    """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises what it says as it fails."""
+def _generate(
+    arguments: list[str], checkout: Checkout, deadline: float
+) -> tuple[dict[str, DeploybenchError | None], DeploybenchError | None]:
+    """By kind of file, why it was not made, None where it was; and what `generate` itself failed with. The kinds lack that it did
+    not come to, and all where an older checkout's does not tell them apart."""
     try:
-        done = _captured(checkout.verb(*arguments), checkout, deadline)
-    except subprocess.TimeoutExpired as error:
-        raise DeploybenchError("unsupported", "its file was not made within the budget") from error
+        done = _verb([*arguments, "--json"], checkout, deadline)
+    except subprocess.TimeoutExpired:
+        return {}, DeploybenchError("unsupported", "its file was not made within the budget")
+    said: dict[str, DeploybenchError | None] = {}
+    for line in done.stdout.splitlines():
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            outcome = json.loads(line)
+            said[outcome["route"]] = _failure_of(outcome["error"]) if "error" in outcome else None
+    return said, _failure("generate", done) if done.returncode else None
+
+
+def _failure_of(error: dict[str, str]) -> DeploybenchError:
+    """Of an outcome of `generate`; a file that could not be made is missing, whatever the reason."""
+    code = error["code"] if error["code"] in ("unsupported", "out_of_memory") else "artifact_missing"
+    return DeploybenchError(code, error["message"])
+
+
+def _verb(arguments: list[str], checkout: Checkout, deadline: float = math.inf) -> subprocess.CompletedProcess[str]:
+    """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises TimeoutExpired."""
+    done = _captured(checkout.verb(*arguments), checkout, deadline)
     if done.returncode in child.INTERRUPTED:
         raise KeyboardInterrupt
-    if done.returncode:
-        raise _failure(arguments[0], done)
+    return done
 
 
 def _failure(verb: str, done: subprocess.CompletedProcess[str]) -> DeploybenchError:
