@@ -270,7 +270,8 @@ def tests(session: nox.Session) -> None:
     build(session)
     pytest = [program("python", "python"), "-m", "pytest", "-c", "python/pyproject.toml", "--rootdir", "."]
     # Two files at a time: most tests start programs that keep one core busy. More would not fit into a laptop's memory.
-    session.run(*pytest, *(session.posargs or ["-n", "2", "--dist", "loadfile", "tests"]), external=True)
+    usual = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "tests"]  # in the order of tests/conftest.py
+    session.run(*pytest, *(session.posargs or usual), external=True)
 
 
 @nox.session(requires=["python", "cpp"])

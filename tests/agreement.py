@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import numpy
 import pytest
-from conftest import Artifact, native, python
+from conftest import Artifact, locked, native, python
 from deploybench import parity, paths, tensor_file
 
 GENERATED = [
@@ -54,9 +54,10 @@ def eager_of(artifacts: Path, artifact: Artifact, tensor: TensorOf) -> Callable[
 
     def run(model: str) -> numpy.ndarray:
         output = artifacts / f"{model}.eager.npy"
-        if not output.exists():
-            flags = ("--artifact", artifact(model, "eager"), "--input", tensor(model), "--output", output)
-            measured("python", *flags, *FEW)
+        flags = ("--artifact", artifact(model, "eager"), "--input", tensor(model), "--output", output)
+        with locked(artifacts / f".{model}.eager.lock"):
+            if not output.exists():
+                measured("python", *flags, *FEW)
         return tensor_file.read_array(output)
 
     return run

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ ROOT = paths.ROOT
 PHOTOS = sorted(path for path in (paths.DATA / "images").iterdir() if path.suffix in (".jpg", ".png"))
 SHARED = ROOT.parent / "shared" / "data"  # real weights and photos, where they are there
 SECONDS = 600  # no program of ours hangs
+LONGEST = ("test_bench.py", "test_compiled.py", "test_direct.py", "test_runtimes.py")  # minutes each
 
 # Two files are tested side by side, and OpenMP's threads, waiting for each other, would spin on the cores of the other one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,6 +35,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Done = subprocess.CompletedProcess[str]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: at the end short ones keep both workers of xdist busy."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def unavailable(reason: str) -> None:
@@ -69,31 +77,47 @@ def one_line_error(done: Done, code: int, *words: str) -> None:
         assert word in errors[0], f"{word!r} is not in {errors[0]!r}"
 
 
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Alone with what `file` stands for: two test files run side by side, and may want to make the same."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of this run's artifacts."""
-    return tmp_path_factory.mktemp("artifacts")
+    """The folder of this run's artifacts, one for all workers of xdist."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("artifacts")
+    folder = tmp_path_factory.getbasetemp().parent / "artifacts"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 Artifact = Callable[..., Path]
 
 
+def generate(artifacts: Path, models: str, ways: str, precisions: str) -> None:
+    """Files of random weights, by one process: a start costs 3 s, and a model is built once."""
+    flags = ("--routes", ways, "--precisions", precisions, "--weights", "random", "--artifacts", artifacts)
+    done = python("generate", "--models", models, *flags, timeout=3 * SECONDS)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="session")
 def artifact(artifacts: Path) -> Artifact:
-    """artifact(model, route, precision): the file, generated with random weights the first time it is asked for.
-
-    What the same tests want is made by the same process: a start costs 3 s, and the model is built once.
-    """
+    """artifact(model, route, precision): the file, generated with random weights the first time it is asked for, with what the
+    same tests want beside it."""
 
     def make(model: str, route: str = "script", precision: str = "fp32") -> Path:
         kind = routes.route(route).kind
         file = artifacts / f"{model}.{kind.name}-{precision}-cpu{kind.suffix}"
-        if not file.exists():
-            together = ("--routes", "eager,script") if kind.name in ("eager", "script") else ("--routes", route)
-            precisions = "fp32,bf16" if kind.name == "frozen" else precision
-            flags = (*together, "--precisions", precisions, "--weights", "random", "--artifacts", artifacts)
-            done = python("generate", "--models", model, *flags)
-            assert done.returncode == 0, done.stderr
+        together = "eager,script" if kind.name in ("eager", "script") else route
+        precisions = "fp32,bf16" if kind.name == "frozen" else precision
+        with locked(artifacts / f".{model}.{together}.{precisions}.lock"):
+            if not file.exists():
+                generate(artifacts, model, together, precisions)
         return file
 
     return make
@@ -104,10 +128,11 @@ def tensor(artifacts: Path, artifact: Artifact) -> Callable[[str], Path]:
     """tensor(model): the photos of data/ as a tensor file, by the model's own transform."""
 
     def make(model: str) -> Path:
-        file = artifacts / f"{model}.npy"
-        if not file.exists():
-            done = python("preprocess", "--artifact", artifact(model, "script"), *PHOTOS, "--out", file)
-            assert done.returncode == 0, done.stderr
+        file, made_from = artifacts / f"{model}.npy", artifact(model, "script")
+        with locked(artifacts / f".{model}.tensor.lock"):
+            if not file.exists():
+                done = python("preprocess", "--artifact", made_from, *PHOTOS, "--out", file)
+                assert done.returncode == 0, done.stderr
         return file
 
     return make

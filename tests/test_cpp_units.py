@@ -7,18 +7,15 @@ are missing this skips on a laptop and fails in CI.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, unavailable
+from conftest import ROOT, locked, unavailable
 
 CPP = ROOT / "cpp"
 # Where the C++ tools may be installed: beside this Python, or in the environment that `nox` keeps for C++ alone.
@@ -49,20 +46,19 @@ def run(*command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
 
 
+def lock(preset: str) -> Path:
+    """Whoever builds a preset locks this, as Ninja does not: other runs of the tests may want it, too."""
+    return Path(tempfile.gettempdir(), f"deploybench-{os.getuid()}-{preset}.lock")
+
+
 def build(preset: str) -> None:
     """Configures and builds a preset without LibTorch."""
     cmake, ninja, include = tool("cmake"), tool("ninja"), json_include()
-    with locked(preset):
+    with locked(
+        Path(tempfile.gettempdir(), f"deploybench-{os.getuid()}-{preset}.lock")
+    ):  # Ninja does not lock its folder
         run(cmake, "--preset", preset, f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DDEPLOYBENCH_JSON_INCLUDE={include}")
         run(cmake, "--build", "--preset", preset, "--parallel", "2")
-
-
-@contextlib.contextmanager
-def locked(preset: str) -> Iterator[None]:
-    """Two test files may want the same preset at the same time, and Ninja does not lock its folder."""
-    with Path(tempfile.gettempdir(), f"deploybench-{os.getuid()}-{preset}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def test_unit_tests_pass_under_sanitizers() -> None:

@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 from bad_input import Place
-from conftest import ROOT, native
+from conftest import ROOT, locked, native
 from deploybench import library_paths
-from test_cpp_units import locked, tool
+from test_cpp_units import lock, tool
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def soak() -> str:
     """The program, built beside the others."""
     native("infer", "--help")  # or skip
     folder = ROOT / "cpp" / "build"
-    with locked("release"):
+    with locked(lock("release")):
         done = subprocess.run([tool("cmake"), "--build", folder, "--target", "soak"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return str(folder / "bin" / "soak")
