@@ -207,6 +207,13 @@ def test_no_parity_no_number(artifact: Artifact, artifacts: Path, tmp_path: Path
     assert "python/script: not equal to eager" in done.stdout
 
 
+def bench_own(factory: str, folder: Path, *flags: object) -> subprocess.CompletedProcess[str]:
+    """Two short rounds of a model of one's own, whose module, artifacts and results lie in `folder`."""
+    places = ("--artifacts", folder, "--results", folder / "results", "--rounds", 2, "--runs", 6)
+    more = {"PYTHONPATH": f"{ROOT / 'python'}:{folder}"}
+    return python("bench", "--model", factory, "--weights", "random", *places, *flags, env=more)
+
+
 def test_a_runner_that_fails_is_a_row(tmp_path: Path) -> None:
     """A model that cannot be scripted: eager is measured, script says why not."""
     (tmp_path / "odd.py").write_text(
@@ -214,20 +221,7 @@ def test_a_runner_that_fails_is_a_row(tmp_path: Path) -> None:
         "        pool = lambda y: y.mean([2, 3])\n        return pool(super().forward(x))\n\n\n"
         "def odd():\n    return Odd(3, 10, 3)\n"
     )
-    flags = (
-        "--runtimes",
-        "python",
-        "--artifacts",
-        tmp_path,
-        "--results",
-        tmp_path / "results",
-        "--rounds",
-        2,
-        "--runs",
-        6,
-    )
-    more = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
-    done = python("bench", "--model", "odd:odd", "--weights", "random", *flags, env=more)
+    done = bench_own("odd:odd", tmp_path, "--runtimes", "python")
     assert done.returncode == 1
     assert "python/script: artifact_missing: odd: cannot be scripted" in done.stdout
     assert any(line.startswith("python/eager") and "baseline" in line for line in done.stdout.splitlines())
@@ -240,10 +234,7 @@ def test_a_model_that_a_route_is_not_made_for_is_a_row_and_no_failure(tmp_path: 
         "import torch\n\n\nclass Odd(torch.nn.Conv2d):\n    def forward(self, x):\n"
         "        return super().forward(x).atan().mean([2, 3])\n\n\ndef odd():\n    return Odd(3, 10, 3)\n"
     )
-    flags = ("--artifacts", tmp_path, "--results", tmp_path / "results", "--rounds", 2, "--runs", 6)
-    more = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
-    runners = ("--runners", "python/direct")
-    done = python("bench", "--model", "odd:odd", "--weights", "random", *runners, *flags, env=more)
+    done = bench_own("odd:odd", tmp_path, "--runners", "python/direct")
     assert done.returncode == 0, done.stderr
     row = next(line for line in done.stdout.splitlines() if line.startswith("python/direct"))
     assert "not for this, see below" in row
@@ -273,24 +264,12 @@ def test_what_dies_among_others_is_made_again_alone(tmp_path: Path) -> None:
         "    if multiprocessing.parent_process():\n        os.kill(os.getpid(), 9)\n"
         "    return nn.Sequential(nn.Conv2d(3, 10, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
     )
-    flags = (
-        "--artifacts",
-        tmp_path,
-        "--results",
-        tmp_path / "results",
-        "--rounds",
-        1,
-        "--runs",
-        2,
-        "--runtimes",
-        "python",
-    )
     more = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
     mine = ("--model", "large:net", "--weights", "random")
     together = python("generate", *mine, "--routes", "eager,script", "--jobs", 2, "--artifacts", tmp_path, env=more)
     assert together.returncode == 1
     assert "a process died" in together.stderr
-    done = python("bench", *mine, *flags, env=more)
+    done = bench_own("large:net", tmp_path, "--runtimes", "python")
     assert done.returncode == 0, done.stderr
     assert not [run for run in results_in(tmp_path / "results")["runs"] if "error" in run]
 

@@ -54,9 +54,7 @@ def lock(preset: str) -> Path:
 def build(preset: str) -> None:
     """Configures and builds a preset without LibTorch."""
     cmake, ninja, include = tool("cmake"), tool("ninja"), json_include()
-    with locked(
-        Path(tempfile.gettempdir(), f"deploybench-{os.getuid()}-{preset}.lock")
-    ):  # Ninja does not lock its folder
+    with locked(lock(preset)):
         run(cmake, "--preset", preset, f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DDEPLOYBENCH_JSON_INCLUDE={include}")
         run(cmake, "--build", "--preset", preset, "--parallel", "2")
 

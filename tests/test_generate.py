@@ -231,6 +231,14 @@ def test_two_jobs_at_a_time_give_the_same_files(tmp_path: Path) -> None:
         torch.testing.assert_close(one, two, rtol=0, atol=0)
 
 
+def test_the_graph_that_kinds_share_stays_as_it_is(tmp_path: Path) -> None:
+    """bf16 first: at fp32 the file is held to eager within what fp32 rounds."""
+    flags = ("--models", "squeezenet1_1", "--weights", "random", "--routes", "frozen", "--precisions", "bf16,fp32")
+    done = python("generate", *flags, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["precision"] for line in done.stdout.splitlines()] == ["bf16", "fp32"]
+
+
 def test_labels_of_an_own_model(tmp_path: Path, own: dict[str, object]) -> None:
     names = tmp_path / "names.txt"
     names.write_text("cat\ndog\nbird\n")

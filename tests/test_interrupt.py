@@ -117,7 +117,7 @@ def interrupt(
             if whom == "group":
                 os.killpg(process.pid, signal.SIGINT)
             else:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGKILL if whom == "killed" else signal.SIGINT)
             out, err = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGABRT)  # each Python of the group says where it is
@@ -201,6 +201,19 @@ def test_while_a_compiler_runs(whom: str, jobs: int, folder: Path, monkeypatch: 
     ended_well(interrupt(verb("generate", *flags, "--jobs", jobs), exists(temporary, "**/*.cpp"), folder, whom), folder)
     assert not [file for file in temporary.rglob("*") if file.is_file()]
     assert not list(folder.glob("artifacts/*"))
+
+
+@pytest.mark.parametrize("moment", ["imports", "compiles"])
+def test_a_pool_ends_with_its_owner(moment: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed, it can tell its processes nothing."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    come = {"imports": mapped("libtorch_cpu.so"), "compiles": exists(temporary, "**/*.cpp")}[moment]
+    flags = ("--model", "slow_module:Slow", "--routes", "aoti,direct", "--weights", "random", "--out", "artifacts")
+    with pytest.raises(AssertionError, match="-9"):
+        ended_well(interrupt(verb("generate", *flags, "--jobs", 2), come, folder, "killed"), folder)
+    assert not [file for file in temporary.rglob("*") if file.is_file()]
 
 
 def test_a_torch_that_swallows_it(artifact: Artifact, folder: Path) -> None:

@@ -64,7 +64,8 @@ def make_artifacts(
         said, failure = _generate([*asked, *_flags(list(rows.values()), config)], checkout, deadline)
         for kind, row in rows.items():
             error = said.get(kind, failure)
-            if len(rows) > 1 and error and (kind not in said or error.code == "out_of_memory"):  # it did not come to it
+            untold = error and (kind not in said or error.code == "out_of_memory")  # it did not come to it
+            if untold and len(rows) > 1 and time.monotonic() < deadline:
                 said_alone, failure_alone = _generate([*asked, *_flags([row], config)], checkout, deadline)
                 error = said_alone.get(kind, failure_alone)
             if error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -10,7 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from types import FrameType
 from typing import Any
 
@@ -129,28 +132,44 @@ def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
         artifact.sweep(jobs[0].folder)
 
 
-_ending = False  # a process of the pool that was terminated
+KILLED = signal.SIGUSR1  # Linux's word to a process of the pool that its owner was killed
+_ending = 0  # the signal that a process of the pool is ended by
 
 
 def _prepare(threads: int) -> None:
-    """A process of the pool. Where it is terminated it removes what it half made, as a compiler's folders are."""
+    """A process of the pool. Where it is terminated, or its owner was killed, it removes what it half made, as a compiler's
+    folders are."""
 
-    def end(_: int, frame: FrameType | None) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         global _ending
-        _ending = True
+        if _ending:  # it is at it
+            return
+        _ending = number
         if child.imports_torch(frame):
             os._exit(1)
         sys.exit(1)
 
     os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by torch, which is not imported where all files are up to date
     signal.signal(signal.SIGTERM, end)
+    signal.signal(KILLED, end)
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).prctl(1, KILLED)  # PR_SET_PDEATHSIG
+    owner = parent_process()
+    if owner is None or not owner.is_alive():  # killed before that
+        os._exit(1)
 
 
 def _attempt(job: Job) -> Outcome:
     """In a process of the pool, which has more calls in its queue when it is terminated."""
-    if _ending:
-        sys.exit(1)
-    return attempt(job)
+    try:
+        if _ending:
+            sys.exit(1)
+        return attempt(job)
+    except SystemExit:
+        if _ending == KILLED:  # the pool would catch this, and wait for a word from its owner
+            atexit._run_exitfuncs()
+            os._exit(1)
+        raise
 
 
 def attempt(job: Job) -> Outcome:
