@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from deploybench import (
 )
 from deploybench.cases import Case
 from deploybench.errors import DeploybenchError
+from deploybench.verbs import bench
 from PIL import Image
 
 SHORT = ("--models", "squeezenet1_1", "--weights", "random", "--rounds", 2, "--runs", 6, "--warmup", 1, "--turn", 2)
@@ -382,10 +384,42 @@ def test_a_refusal_is_not_tried_again(finished: tuple[Path, str], tmp_path: Path
     assert markdown[markdown.index("- python/script: unsupported: not for it") - 1] == "", "no row of the table"
 
 
-@pytest.mark.parametrize(("count", "runs"), [(2, 100), (14, 100), (20, 75), (32, 60)])
+@pytest.mark.parametrize(("count", "runs"), [(2, 100), (12, 100), (20, 62), (32, 40)])
 def test_many_runners_make_fewer_calls(count: int, runs: int) -> None:
     assert configuration.calls_of_each(count, rounds=2, turn=5) == runs
     assert configuration.calls_of_each(count, rounds=30, turn=5) == 150, "a turn a round"
+
+
+def configured(*flags: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return dict(configuration.configure(parser.parse_args([*flags]))["config"])
+
+
+def test_of_many_runners_those_that_compile_take_part_once() -> None:
+    many = ("--routes", "all", "--precisions", "fp32,bf16")
+    config = configured(*many)
+    assert config["once"] == ["python/compile", "python/compile/bf16"]
+    assert set(rounds.taking_part(config, 0)) - set(rounds.taking_part(config, 1)) == set(config["once"])
+    assert configured(*many, "--rounds", "2")["once"] == [], "asked for"
+    assert configured("--routes", "script,compile")["once"] == [], "there is time"
+
+
+def test_a_round_is_whole_without_those_that_take_part_once(finished: tuple[Path, str], tmp_path: Path) -> None:
+    results = results_in(finished[0])
+    results["config"]["once"] = ["python/script"]
+    results["runs"] = results["runs"][:3]
+    file = tmp_path / "results.json"
+    results_file.save(file, {**results, "complete": False})
+    done = python("bench", "--resume", file)
+    assert done.returncode == 0, done.stderr
+    whole = results_file.load(file)["runs"]
+    assert [(run["round"], run["runner"]) for run in whole] == [
+        (0, "python/eager"), (0, "python/script"), (0, "cpp/script"), (1, "python/eager"), (1, "cpp/script"),
+    ]  # fmt: skip
+    assert whole[:3] == results["runs"]
+    table = python("report", file)
+    assert table.returncode == 0, table.stderr
 
 
 def test_turns_and_rounds_alternate(

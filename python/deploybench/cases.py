@@ -58,23 +58,34 @@ def make_artifacts(
     command = ["generate", "--models", model.spec, "--device", device, "--artifacts", str(folder), *_jobs(config)]
     made: dict[tuple[str, str], Path] = {}
     errors: dict[tuple[str, str], DeploybenchError] = {}
-    for precision in dict.fromkeys(precision for _, precision in wanted):
-        rows = {row.kind.name: row for row, its in wanted if its == precision}  # one row for all that run a kind
-        asked = [*command, "--precisions", precision]
-        said, failure = _generate([*asked, *_flags(list(rows.values()), config)], checkout, deadline)
-        for kind, row in rows.items():
-            error = said.get(kind, failure)
-            untold = error and (kind not in said or error.code == "out_of_memory")  # it did not come to it
-            if untold and len(rows) > 1 and time.monotonic() < deadline:
-                said_alone, failure_alone = _generate([*asked, *_flags([row], config)], checkout, deadline)
-                error = said_alone.get(kind, failure_alone)
+    for precisions, rows in _alike(wanted):
+        asked = [*command, *_flags(rows, config), "--precisions", ",".join(precisions)]
+        said, failure = _generate(asked, checkout, deadline)
+        keys = {(row.kind.name, precision): row for precision in precisions for row in rows}
+        for key, row in keys.items():
+            error = said.get(key, failure)
+            untold = error and (key not in said or error.code == "out_of_memory")  # it did not come to it
+            if untold and len(keys) > 1 and time.monotonic() < deadline:
+                asked = [*command, *_flags([row], config), "--precisions", key[1]]
+                said_alone, failure_alone = _generate(asked, checkout, deadline)
+                error = said_alone.get(key, failure_alone)
             if error:
-                errors[kind, precision] = error
+                errors[key] = error
     for row, precision in wanted:
         key = row.kind.name, precision
         if key not in errors:
             made[key] = routes.file_of(folder, model.name, row.kind, precision, device, config["threads"])
     return made, errors
+
+
+def _alike(wanted: list[tuple[routes.Route, str]]) -> list[tuple[list[str], list[routes.Route]]]:
+    """Precisions that want the same kinds, together: one process makes their files, from one graph. One route for all that run a
+    kind."""
+    found: dict[tuple[str, ...], tuple[list[str], list[routes.Route]]] = {}
+    for precision in dict.fromkeys(precision for _, precision in wanted):
+        rows = {row.kind.name: row for row, its in wanted if its == precision}
+        found.setdefault(tuple(sorted(rows)), ([], list(rows.values())))[0].append(precision)
+    return list(found.values())
 
 
 def _jobs(config: dict[str, Any]) -> list[str]:
@@ -123,19 +134,21 @@ def _tensor(photo: Path, made: Path) -> Path:
 
 def _generate(
     arguments: list[str], checkout: Checkout, deadline: float
-) -> tuple[dict[str, DeploybenchError | None], DeploybenchError | None]:
-    """By kind of file, why it was not made, None where it was; and what `generate` itself failed with. The kinds lack that it did
-    not come to, and all where an older checkout's does not tell them apart."""
+) -> tuple[dict[tuple[str, str], DeploybenchError | None], DeploybenchError | None]:
+    """By kind of file and precision, why it was not made, None where it was; and what `generate` itself failed with. Those lack
+    that it did not come to, and all where an older checkout's does not tell them apart."""
     try:
         done = _verb([*arguments, "--json"], checkout, deadline)
-    except subprocess.TimeoutExpired:
-        return {}, DeploybenchError("unsupported", "its file was not made within the budget")
-    said: dict[str, DeploybenchError | None] = {}
-    for line in done.stdout.splitlines():
+        lines, failure = done.stdout, _failure("generate", done) if done.returncode else None
+    except subprocess.TimeoutExpired as over:
+        lines, failure = over.output, DeploybenchError("unsupported", "its file was not made within the budget")
+    said: dict[tuple[str, str], DeploybenchError | None] = {}
+    for line in lines.splitlines():
         with contextlib.suppress(ValueError, LookupError, TypeError):
             outcome = json.loads(line)
-            said[outcome["route"]] = _failure_of(outcome["error"]) if "error" in outcome else None
-    return said, _failure("generate", done) if done.returncode else None
+            key = outcome["route"], outcome["precision"]
+            said[key] = _failure_of(outcome["error"]) if "error" in outcome else None
+    return said, failure
 
 
 def _failure_of(error: dict[str, str]) -> DeploybenchError:
@@ -145,7 +158,8 @@ def _failure_of(error: dict[str, str]) -> DeploybenchError:
 
 
 def _verb(arguments: list[str], checkout: Checkout, deadline: float = math.inf) -> subprocess.CompletedProcess[str]:
-    """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises TimeoutExpired."""
+    """Runs another verb in its own process, quietly, until time.monotonic() is `deadline`. Raises TimeoutExpired with what it
+    printed until then."""
     done = _captured(checkout.verb(*arguments), checkout, deadline)
     if done.returncode in child.INTERRUPTED:
         raise KeyboardInterrupt
@@ -173,7 +187,10 @@ def _captured(command: list[str], checkout: Checkout, deadline: float = math.inf
     ) as process:
         try:
             out, err = process.communicate(timeout=left)
-        except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        except KeyboardInterrupt:
             child.stop(process)
             raise
+        except subprocess.TimeoutExpired as over:
+            child.stop(process)
+            raise subprocess.TimeoutExpired(command, over.timeout, process.communicate()[0]) from None
     return subprocess.CompletedProcess(command, process.returncode, out, err)

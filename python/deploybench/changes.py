@@ -183,6 +183,8 @@ def overall(chosen: Sequence[Case]) -> Change | None:
     machine's state. None: there is nothing to average. Eager is left out where it is what the machine's drift is read from."""
     usable = [case for case in chosen if all(all(view) for view in case.views)]
     usable = [case for case in usable if case.interleaved or case.key[1] != BASELINE]
+    most = max(map(_rounds, usable), default=0)
+    usable = [case for case in usable if _rounds(case) >= min(most, 2)]  # one that is measured once has no interval
     if not usable:
         return None
     value = statistics.fmean(statistics.fmean(_shift(case, *view).value for view in case.views) for case in usable)

@@ -19,8 +19,8 @@ ROUNDS, LEAST_ROUNDS = 6, 2  # a single one has no interval
 # Equal processes differ from each other by 2 % and more (where their memory lies): by resampling measured pairs, the ratio of
 # 6 of them is within 1 % of 1 six times in ten; the error falls with the root of their number.
 SELF_CHECK_ROUNDS = 36
-RUNS, LEAST_RUNS = 100, 60
-CALLS = 1500  # timed, of all runners of a model, by which runs become fewer
+RUNS, LEAST_RUNS = 100, 40
+CALLS = 1250  # timed, of all runners of a model, by which runs become fewer
 WORKERS = 36  # processes a model, by which rounds become fewer: 32 runners of ResNet-50 take 80 s a round
 
 CONFIGURED = {  # what a results file must say to be gone on with
@@ -82,10 +82,13 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
     names = [one for name in runners for one in ((name, f"{name}#2") if args.self_check else (name,))]
     usual = SELF_CHECK_ROUNDS if args.self_check else max(LEAST_ROUNDS, min(ROUNDS, WORKERS // len(names)))
     count = args.rounds or (LEAST_ROUNDS if loaded else usual)
+    crowded = usual == LEAST_ROUNDS and not args.rounds
     config |= {
         # a pair of equal runners side by side: the less time between their turns, the less else differs
         "runners": names,
         "rounds": count,
+        # torch.compile at two precisions takes 25 s of a round of 85
+        "once": [name for name in names if crowded and routes.runner(name).route.compiles],
         "runs": args.runs or calls_of_each(len(names), count, args.turn),
         **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS, *LOAD_FLAGS)},
         "batch_size": args.batch_size[0],

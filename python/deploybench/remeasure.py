@@ -62,8 +62,8 @@ def _beside(runners: list[str]) -> list[str]:
 
 
 def _config(config: dict[str, Any], count: int) -> dict[str, Any]:
-    """With so many rounds, and in each as many calls as before."""
-    return {**config, "rounds": count, "runs": count * -(-config["runs"] // config["rounds"])}
+    """With so many rounds, in each of which every runner makes as many calls as before."""
+    return {**config, "rounds": count, "once": [], "runs": count * -(-config["runs"] // config["rounds"])}
 
 
 def _artifacts(old: dict[str, Any], new: dict[str, Any], checkout: Checkout) -> Path:

@@ -77,8 +77,8 @@ def run_rounds(
 ) -> Iterator[list[record.Record]]:
     """Round by round, the records of the config's runners in their order, with what bench adds: parity with eager's output
     in `scratch`, the runner, the round, the batch size."""
-    runners = config["runners"]
     for number in numbers:
+        runners = taking_part(config, number)
         order = runners if number % 2 == 0 else runners[::-1]  # ABBA
         lines = []
         ended = list(run_round(case, order, config, scratch, older))
@@ -87,6 +87,12 @@ def run_rounds(
             about = {"model": case.model.name, "runner": runner, "round": number, "batch_size": config["batch_size"]}
             lines.append(line | about)
         yield lines
+
+
+def taking_part(config: dict[str, Any], number: int) -> list[str]:
+    """The runners of that round: all, but those that are measured `once` in the first alone."""
+    once = config.get("once", ()) if number else ()  # an older file has none
+    return [runner for runner in config["runners"] if runner not in once]
 
 
 def _groups(case: Case, runners: list[str]) -> list[list[str]]:

@@ -128,6 +128,8 @@ def spread(runners: Iterable[Sequence[dict[str, Any]]]) -> Spread | None:
     """Of the runs of all runners of the same rounds, what is left of it once each runner and each round has its mean. None where
     that is too little to tell."""
     logs = [{run["round"]: math.log(statistics.median(times_of_turns(run))) for run in runs} for runs in runners]
+    most = max(map(len, logs), default=0)
+    logs = [one for one in logs if len(one) == most]  # some are measured once, some failed in a round
     numbers = set.intersection(*map(set, logs)) if logs else set()
     freedom = (len(logs) - 1) * (len(numbers) - 1)
     if freedom < TELLING:
@@ -145,7 +147,8 @@ def spread(runners: Iterable[Sequence[dict[str, Any]]]) -> Spread | None:
 def speedup(
     baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]], lent: Spread | None = None
 ) -> Ratio | None:
-    """baseline / candidate, from the medians of their turns, round by round; None with fewer than two rounds.
+    """baseline / candidate, from the medians of their turns, round by round; None without a round, and of a single one where
+    nothing is `lent`.
 
     Turns of one round were taken side by side, so what slows the machine for a moment slows both: the ratio of a round is
     the median over its pairs of turns. The value is the median of the rounds' ratios, the interval that of `_interval`. `lent`:
@@ -155,7 +158,7 @@ def speedup(
         statistics.median(math.log(b / c) for b, c in zip(base, ours, strict=False))  # pairs only: one may need more
         for base, ours in zip(baseline, candidate, strict=True)
     ]
-    if len(logs) < 2:
+    if not logs or (len(logs) == 1 and lent is None):
         return None
     value = statistics.median(logs)
     low, high = _interval(logs, value, lambda drawn: statistics.median([logs[index] for index in drawn]), lent)
@@ -192,7 +195,8 @@ def _interval(
     n = len(rounds)
     if n < RESAMPLED:
         more = min(lent.freedom, LENT) if lent else 0
-        variance = (n - 1) * statistics.variance(rounds) + (more * lent.variance if lent else 0.0)
+        own = (n - 1) * statistics.variance(rounds) if n > 1 else 0.0
+        variance = own + (more * lent.variance if lent else 0.0)
         reach = student_t_975(n - 1 + more) * math.sqrt(variance / (n - 1 + more) / n)
         middle = statistics.fmean(rounds)
         return min(value, middle - reach), max(value, middle + reach)
@@ -233,7 +237,7 @@ def between(
     part in them, whose spread counts where rounds are few."""
     base, ours = ({run["round"]: times_of_turns(run) for run in runs} for runs in (baseline, candidate))
     both = sorted(base.keys() & ours.keys())
-    lent = spread(beside) if 2 <= len(both) < RESAMPLED else None
+    lent = spread(beside) if 1 <= len(both) < RESAMPLED else None
     return speedup([base[number] for number in both], [ours[number] for number in both], lent)
 
 

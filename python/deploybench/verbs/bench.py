@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs",
         type=options.positive,
         metavar="N",
-        help="timed calls per runner, over all rounds (default 100, with more than 15 runners fewer, at least a turn a round)",
+        help="timed calls per runner, over all rounds (default 100, with more than 12 runners fewer, at least a turn a round)",
     )
     add(
         "--warmup",
@@ -245,7 +245,7 @@ def _bench_model(model: Model, size: int, path: Path, results: dict[str, Any]) -
         number
         for number in range(config["rounds"])
         if {run["runner"] for run in runs if (run["model"], run.get("batch_size"), run["round"]) == (*case_of, number)}
-        == set(config["runners"])
+        == set(rounds.taking_part(config, number))
     }
     results["runs"] = runs = [
         run for run in runs if (run["model"], run.get("batch_size")) != case_of or run["round"] in whole

@@ -114,7 +114,7 @@ def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
         # Ctrl-C reaches every process of the terminal. Those of the pool inherit that they ignore it; this one ends them.
         heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            futures: dict[Future[Outcome], Job] = {pool.submit(_attempt, job): job for job in jobs}
+            futures: dict[Future[Outcome], Job] = {pool.submit(_attempt, job): job for job in longest_first(jobs)}
         finally:
             signal.signal(signal.SIGINT, heard)
         for future in as_completed(futures):
@@ -130,6 +130,12 @@ def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
     finally:
         pool.shutdown(cancel_futures=True)
         artifact.sweep(jobs[0].folder)
+
+
+def longest_first(jobs: list[Job]) -> list[Job]:
+    """Of each model what takes longest before the rest, so that no process is left with it at the end."""
+    order = list(dict.fromkeys(job.model for job in jobs))
+    return sorted(jobs, key=lambda job: (order.index(job.model), -routes.KINDS[job.kind].effort))
 
 
 KILLED = signal.SIGUSR1  # Linux's word to a process of the pool that its owner was killed
