@@ -19,6 +19,7 @@ from bad_input import Place, Run
 from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
 from deploybench import (
     cases,
+    checkout,
     configuration,
     library_paths,
     models,
@@ -27,6 +28,7 @@ from deploybench import (
     record,
     results_file,
     rounds,
+    routes,
     tables,
     tensor_file,
 )
@@ -256,6 +258,29 @@ def test_files_are_made_side_by_side_where_memory_holds_them(monkeypatch: pytest
         assert cases._jobs(config) == ["--jobs", jobs]
     measuring: dict[str, Any] = {"device": "cpu", "generate": ["--memory-format", "auto"]}
     assert cases._jobs(config | {"device": "cuda"}) == cases._jobs(measuring) == []
+
+
+def test_files_of_both_precisions_are_made_by_one_process() -> None:
+    rows, bf16 = [routes.route(name) for name in ("eager", "fused", "aoti")], "bf16"
+    both = [(row, precision) for precision in ("fp32", bf16) for row in rows]
+    assert cases._alike(both) == [(["fp32", bf16], rows)]
+    assert cases._alike(both[:-1]) == [(["fp32"], rows), ([bf16], rows[:2])], "a file that nobody wants is not made"
+    frozen = [(routes.route(name), "fp32") for name in ("frozen", "fused")]
+    assert cases._alike(frozen) == [(["fp32"], [routes.route("fused")])], "they run the same file"
+
+
+def test_what_was_made_before_the_budget_was_over_counts(tmp_path: Path) -> None:
+    outcome = {"route": "eager", "precision": "fp32"}
+    (tmp_path / "slow.py").write_text(f"import time\nprint('{json.dumps(outcome)}', flush=True)\ntime.sleep(60)\n")
+
+    class Slow(checkout.Checkout):
+        def verb(self, *arguments: str) -> list[str]:
+            return [sys.executable, str(tmp_path / "slow.py")]
+
+    said, failure = cases._generate([], Slow(ROOT), time.monotonic() + 3)
+    assert said == {("eager", "fp32"): None}
+    assert failure is not None
+    assert "within the budget" in str(failure)
 
 
 @pytest.mark.skipif(options.usable_cpus() == 1, reason="one file at a time is made on one core")

@@ -139,6 +139,19 @@ def test_a_change_that_both_views_show_is_found(here: Run, tmp_path: Path) -> No
     assert table.index("| cpp/script ") < table.index("<details>") < table.index("| cpp/direct/bf16 ")
 
 
+def test_what_was_measured_once_does_not_take_the_mean_its_interval(here: Run, tmp_path: Path) -> None:
+    """As `compile` in a file of many runners: 2 of 4 cases, and the mean of 1.21, 1.21."""
+    factors = {"cpp/script": 1.21, "cpp/fused": 1.21, "python/compile": 4.0}
+    rounds = {BASELINE: 4, "cpp/script": 4, "cpp/fused": 4, "python/compile": 1}
+    old = a_file({runner: [1.0] * count for runner, count in rounds.items()})
+    new = a_file({runner: [factors.get(runner, 1.0)] * count for runner, count in rounds.items()})
+    done = here("compare", *written(tmp_path, old=old, new=new))
+    assert done.returncode == 0, done.stderr
+    assert "geometric mean 1.21, interval 1.21-1.21" in done.stdout
+    row = next(line.split() for line in done.stdout.splitlines() if line.startswith("python/compile"))
+    assert row[-1] == INCONCLUSIVE
+
+
 def test_what_is_open_or_failed_has_an_exit_code(here: Run, tmp_path: Path) -> None:
     times = {BASELINE: [1.0] * 3, "cpp/script": [0.5] * 3}
     old, new = a_file(times), a_file({**times, BASELINE: [1.0, 1.0, 1.001]})

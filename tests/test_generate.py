@@ -21,7 +21,7 @@ from conftest import Artifact, native, one_line_error, python
 from deploybench import artifact as artifacts_module
 from deploybench import models, options, paths, weights
 from deploybench.job import Job, fingerprint
-from deploybench.verbs.generate import attempt
+from deploybench.verbs.generate import attempt, longest_first
 from PIL import Image
 
 # torch's DeprecationWarning on TorchScript, which docs/troubleshooting.md explains
@@ -229,6 +229,17 @@ def test_two_jobs_at_a_time_give_the_same_files(tmp_path: Path) -> None:
     for file in (tmp_path / "1").iterdir():
         one, two = (torch.jit.load(tmp_path / folder / file.name).state_dict() for folder in ("1", "2"))
         torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def test_of_each_model_what_takes_longest_is_begun_first(tmp_path: Path) -> None:
+    """The others fill the time of the second process; a model stays together, as its graph is in memory."""
+    jobs = [
+        job(name, tmp_path, kind) for name in ("resnet18", "alexnet") for kind in ("eager", "onnx", "direct", "aoti")
+    ]
+    order = ["aoti", "direct", "onnx", "eager"]
+    assert [(one.model.name, one.kind) for one in longest_first(jobs)] == [
+        (name, kind) for name in ("resnet18", "alexnet") for kind in order
+    ]
 
 
 def test_the_graph_that_kinds_share_stays_as_it_is(tmp_path: Path) -> None:
