@@ -122,6 +122,7 @@ CHECKS = """
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <memory>
 #include <new>
 #include <string>
 #include <thread>
@@ -241,6 +242,16 @@ int main(int, char** argv) {
     open.push_back(second.submit(second.prepare(photo)));
   }
   for (auto& answer : open) check(answer.get().size() == 2, "answered before the end");
+  // Two of generated code at a time, with one of them again after the other: each has its own weights.
+  {
+    auto one = std::make_unique<Classifier>(argv[5]);
+    Classifier other(argv[6]);
+    const auto ones = one->classify(photo)[0], others = other.classify(photo)[0];
+    check(ones.index != others.index || ones.probability != others.probability, "two networks in a process");
+    one.reset();
+    const auto again = Classifier(argv[5]).classify(photo)[0];
+    check(again.index == ones.index && again.probability == ones.probability, "a network that comes again");
+  }
   std::printf("%d failures\\n", failures);
   return failures;
 }
@@ -257,6 +268,7 @@ def test_the_classifier(installed: Path, artifact: Artifact, tmp_path: Path) -> 
     damaged = tmp_path / "damaged.ts"
     damaged.write_bytes(file.read_bytes()[:100_000])
     command = [tmp_path / "build" / "hello", file, paths.PHOTO, damaged, artifact("squeezenet1_1", "frozen")]
+    command += [artifact(model, "direct") for model in ("squeezenet1_1", "shufflenet_v2_x0_5")]
     done = subprocess.run(command, capture_output=True, text=True, env=library_paths.cpp_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "0 failures\n"

@@ -55,41 +55,42 @@ def test_instances_measure_together(route: str, runtime: str, artifact: Artifact
     assert least * seconds < sum(times) < 3.05 * seconds
 
 
-LOADER = "_ZN5torch8inductor22AOTIModelPackageLoader{}ERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEES9_bma"
+RUNNER = "_ZN5torch8inductor27AOTIModelContainerRunnerCpu{}ERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEmb"
 OVERHEARD = """
 #include <dlfcn.h>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#define ARGUMENTS void* self, const std::string& path, const std::string& model, bool alone, unsigned long runners, signed char device
+#define ARGUMENTS void* self, const std::string& library, unsigned long instances, bool alone
 void overhear(const char* real, ARGUMENTS) {
   std::FILE* file = std::fopen(std::getenv("OVERHEARD"), "a");
-  std::fprintf(file, "%lu\\n", runners);
+  std::fprintf(file, "%lu\\n", instances);
   std::fclose(file);
   void* torch = dlopen("libtorch_cpu.so", RTLD_NOLOAD | RTLD_LAZY);
-  reinterpret_cast<void (*)(ARGUMENTS)>(dlsym(torch, real))(self, path, model, alone, runners, device);
+  reinterpret_cast<void (*)(ARGUMENTS)>(dlsym(torch, real))(self, library, instances, alone);
 }
 """ + "".join(
-    f'extern "C" void {name}(ARGUMENTS) {{ overhear("{name}", self, path, model, alone, runners, device); }}\n'
+    f'extern "C" void {name}(ARGUMENTS) {{ overhear("{name}", self, library, instances, alone); }}\n'
     for name in (
-        LOADER.format("C1"),
-        LOADER.format("C2"),
+        RUNNER.format("C1"),
+        RUNNER.format("C2"),
     )  # of an object of its own, and of one that is a part of another
 )
 
 
+@pytest.mark.parametrize("route", ["aoti", "direct"])
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
 def test_a_package_gets_a_runner_for_each_instance(
-    runtime: str, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: str, route: str, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With fewer the instances wait for each other inside of a call, which only throughput would show: so what LibTorch's
-    loader is asked for is overheard."""
+    """With fewer the instances wait for each other inside of a call, which only throughput would show: so what LibTorch is asked
+    for is overheard."""
     source, library, said = tmp_path / "overhear.cpp", tmp_path / "overhear.so", tmp_path / "said"
     source.write_text(OVERHEARD)
     subprocess.run(["g++", "-std=c++20", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     monkeypatch.setenv("LD_PRELOAD", str(library))
     monkeypatch.setenv("OVERHEARD", str(said))
-    file = artifact("squeezenet1_1", "direct")
+    file = artifact("squeezenet1_1", route)
     said.unlink(missing_ok=True)  # of the check when it was made
     for instances in (1, 3):
         worker(runtime, "--artifact", file, "--instances", instances, "--runs", 3, *QUICK)
@@ -101,7 +102,8 @@ def test_a_package_gets_a_runner_for_each_instance(
     images = tmp_path / "many.npy"  # from two for each CPU on, an instance for each
     numpy.save(images, numpy.zeros((2 * options.usable_cpus(), 3, 224, 224), numpy.float32))
     assert infer(images).returncode == 0
-    assert said.read_text().split() == ["1", "3", "2", str(options.usable_cpus())]
+    many = options.usable_cpus() if route == "direct" else 1  # weights of aoti are packed for as many threads
+    assert said.read_text().split() == ["1", "3", "2", str(many)]
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])

@@ -8,6 +8,7 @@
 #include <c10/core/Event.h>
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
 #include <torch/csrc/jit/codegen/onednn/interface.h>
 #include <torch/csrc/jit/runtime/print_handler.h>
 #include <torch/cuda.h>
@@ -28,6 +29,7 @@
 #include "deploybench/cuda.hpp"
 #include "deploybench/file.hpp"
 #include "deploybench/host.hpp"
+#include "deploybench/mapped_library.hpp"
 #include "deploybench/routes.hpp"
 #include "deploybench/sha256.hpp"
 #include "deploybench/torch_text.hpp"
@@ -39,6 +41,7 @@ constexpr const char* generate_command = "make it with `deploybench generate --m
 constexpr const char* unpacking_remedy =
     "set TMPDIR to a folder that can be written to, has room for it, and is not mounted noexec";
 constexpr const char* metadata_record = "extra/deploybench.json";
+constexpr const char* direct_library = "data/aotinductor/model/direct.wrapper.so";
 
 std::string make_again(const std::string& path, const Metadata& metadata) {
   return "make it again: " + making(path, metadata) + " with --force";
@@ -163,16 +166,33 @@ auto on_own_thread(const Work& work) {
 }
 
 using Package = torch::inductor::AOTIModelPackageLoader;
+using Runner = torch::inductor::AOTIModelContainerRunner;
 
 struct PackageEnd {
-  void operator()(Package* package) const noexcept {
+  template <typename Loaded>
+  void operator()(Loaded* loaded) const noexcept {
     try {
-      on_own_thread([package] { delete package; });
+      on_own_thread([loaded] { delete loaded; });
     } catch (const std::system_error&) {  // no thread is left
-      delete package;
+      delete loaded;
     }
   }
 };
+
+// What runs a package whose weights may be mapped; null where this system or this file does not let them be.
+Runner* mapped_runner(const OpenFile& file, const Metadata& metadata, std::size_t instances) {
+  std::optional<MappedLibrary> library;
+  try {
+    caffe2::serialize::PyTorchStreamReader reader(file.readable());
+    library.emplace(
+        file.descriptor(),
+        LibraryPlace{reader.getRecordOffset(direct_library), reader.getRecordSize(direct_library),
+                     static_cast<std::uint64_t>(metadata.mapped[0]), static_cast<std::uint64_t>(metadata.mapped[1])});
+  } catch (const std::exception&) {
+    return nullptr;  // LibTorch's loader has words for what is wrong
+  }
+  return new torch::inductor::AOTIModelContainerRunnerCpu(library->name(), instances);
+}
 
 // oneDNN Graph's fuser is a switch of the whole process, a pass in a list without a lock: what TorchScript compiles
 // while it is on is fused, and torch 2.13 computes what was not rewritten for it wrong (routes/graph.py). So it is
@@ -225,8 +245,9 @@ struct Artifact::Model {
   std::optional<Fuser> fuser;                    // before the module: nothing of it may be compiled without
   torch::jit::Module module;                     // TorchScript
   std::unique_ptr<Package, PackageEnd> package;  // AOTInductor
+  std::unique_ptr<Runner, PackageEnd> runner;    // one whose weights are mapped, in its place
 
-  void load(const std::string& readable, const LoadOptions& options);
+  void load(const OpenFile& file, const LoadOptions& options);
   c10::IValue run(const at::Tensor& images);
 };
 
@@ -253,7 +274,8 @@ struct Artifact::State {
   std::optional<Events> events;
 };
 
-void Artifact::Model::load(const std::string& readable, const LoadOptions& options) {
+void Artifact::Model::load(const OpenFile& file, const LoadOptions& options) {
+  const std::string& readable = file.readable();
   metadata = metadata_in(readable, path);
   check_device(path, options, metadata);
   route = &choose_route(path, metadata, options.route);
@@ -261,6 +283,14 @@ void Artifact::Model::load(const std::string& readable, const LoadOptions& optio
   check_machine(path, metadata, cpu_flags(), libtorch_version(), cuda ? gpu_architecture() : "");
   device = cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
   cuda_graph = options.cuda_graph;
+  // Not where a checksum was asked for: what is mapped would change with the file.
+  if (route->package && metadata.mapped[1] > 0 && options.sha256.empty()) {
+    runner.reset(on_own_thread([&] {
+      const c10::InferenceMode guard;
+      return mapped_runner(file, metadata, options.instances);
+    }));
+  }
+  if (runner) return;
   if (route->package) {
     // Alone on CUDA without its bookkeeping for several threads: events and their queries, which no graph can record.
     package.reset(on_own_thread([&] {
@@ -275,6 +305,7 @@ void Artifact::Model::load(const std::string& readable, const LoadOptions& optio
 }
 
 c10::IValue Artifact::Model::run(const at::Tensor& images) {
+  if (runner) return runner->run({images}).at(0);
   if (package) return package->run({images}).at(0);
   return module.forward({images});
 }
@@ -381,7 +412,7 @@ Artifact Artifact::load(const std::string& path, const LoadOptions& options) {
   model->path = path;
   const auto load = [&] {
     const c10::InferenceMode guard;
-    model->load(file.readable(), options);
+    model->load(file, options);
     return Artifact(std::make_unique<State>(model));
   };
   return guarded(path, Code::artifact_invalid, load, &model->metadata);

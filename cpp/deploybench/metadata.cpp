@@ -19,6 +19,7 @@ constexpr std::int64_t most_classes = 1'000'000;
 constexpr std::int64_t most_image_values = 268'435'456;    // 2^28, 1 GiB, above three channels of 8192x8192
 constexpr std::int64_t most_batch_values = 2'147'483'648;  // 2^31, 8 GiB that the smallest batch takes
 constexpr std::size_t most_cpu_flags = 1024;               // /proc/cpuinfo has 150
+constexpr std::int64_t most_mapped = 2'147'483'648;        // 2^31 bytes of a library, as far as its code reaches
 
 [[noreturn]] void refuse(const std::string& path, const std::string& problem) {
   throw Error(Code::artifact_invalid, path, problem, "make it again with `deploybench generate --models MODEL`");
@@ -159,6 +160,12 @@ std::vector<std::string> read_cpu_flags(const json& built_for, const std::string
   return read;
 }
 
+std::array<std::int64_t, 2> read_mapped(const Fields& built_for) {
+  const json& pair = built_for.at("mapped");
+  if (!pair.is_array() || pair.size() != 2) built_for.bad("mapped", "where it begins and how many bytes");
+  return {built_for.count_of(pair[0], "mapped", most_mapped), built_for.count_of(pair[1], "mapped", most_mapped)};
+}
+
 }  // namespace
 
 Metadata parse_metadata(std::string_view text, const std::string& path) {
@@ -191,6 +198,7 @@ Metadata parse_metadata(std::string_view text, const std::string& path) {
   if (built_for.contains("threads")) {
     metadata.built_for_threads = of_code.count_of(of_code.at("threads"), "threads", most_threads);
   }
+  if (built_for.contains("mapped")) metadata.mapped = read_mapped(of_code);
   if (built_for.contains("gpu")) metadata.built_for_gpu = of_code.text("gpu");
   metadata.torch_version = fields.text("torch_version");
   return metadata;

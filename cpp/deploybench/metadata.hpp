@@ -36,6 +36,7 @@ struct Metadata {
   std::string weights_name;                // "seed 0", "IMAGENET1K_V2", or the file's name
   std::vector<std::string> built_for_cpu;  // flags of /proc/cpuinfo that compiled code needs; empty: there is none
   std::int64_t built_for_threads = 0;      // that compiled code has its weights packed for; 0: it does not matter
+  std::array<std::int64_t, 2> mapped{};    // weights in a package's library that may be mapped: begin, bytes; 0: none
   std::string built_for_gpu;               // architecture that compiled code needs, "sm_90"; empty: none
   std::string torch_version;               // torch that made it, e.g. "2.13.0+cpu"
 

@@ -71,6 +71,9 @@ TEST(metadata, flags_of_compiled_code_are_texts) {
   CHECK(with("built_for", {{"gpu", "sm_90"}}).built_for_gpu == "sm_90");
   CHECK_THROWS(with("built_for", {{"gpu", 90}}), "built_for.gpu is not a text");
   CHECK(with("built_for", {{"threads", 2}}).built_for_threads == 2 && parse(good().dump()).built_for_threads == 0);
+  CHECK((with("built_for", {{"mapped", {4096, 8192}}}).mapped == std::array<std::int64_t, 2>{4096, 8192}));
+  CHECK_THROWS(with("built_for", {{"mapped", {4096}}}), "built_for.mapped is not where it begins and how many bytes");
+  CHECK_THROWS(with("built_for", {{"mapped", {0, 1}}}), "built_for.mapped is not a whole number from 1 to 2147483648");
   CHECK_THROWS(with("built_for", {{"threads", 0}}), "built_for.threads is not a whole number from 1 to 1024");
   CHECK_THROWS(with("built_for", {{"cpu_flags", "avx2"}}), "built_for.cpu_flags is not a list of at most 1024 flags");
   const json many(1025, "avx2");

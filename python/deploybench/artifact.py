@@ -33,6 +33,7 @@ MAX_SIDE_PIXELS = 16384
 MAX_IMAGE_VALUES = 1 << 28  # 1 GiB, above three channels of 8192x8192
 MAX_BATCH_VALUES = 1 << 31  # 8 GiB that the smallest batch takes
 MOST_THREADS = 1024  # the same limit as in cpp/deploybench/host
+MOST_MAPPED = 1 << 31  # bytes of a library that code of 31 bits reaches
 MAX_CPU_FLAGS = 1024  # /proc/cpuinfo has 150
 MAX_CLASSES = 1_000_000
 MOST_IMAGES = 1 << 20  # in a batch; the same limit as in cpp/deploybench/metadata
@@ -64,7 +65,9 @@ class Metadata:
     torchvision_version: str
     deploybench_version: str
     created: str  # UTC, ISO 8601
-    built_for: dict[str, Any]  # cpu_flags, gpu, threads and compiler of compiled code; empty where there is none
+    built_for: dict[
+        str, Any
+    ]  # cpu_flags, gpu, threads, compiler and mapped of compiled code; empty where there is none
     fingerprint: str  # of everything the file was made from: equal means up to date
     schema: int = SCHEMA
 
@@ -162,12 +165,15 @@ def _built_for(value: object) -> bool:
     if not isinstance(value, dict) or not all(_text(value.get(name, "-")) for name in ("gpu", "compiler")):
         return False
     flags = value.get("cpu_flags", [])
-    threads = value.get("threads", 1)
+    threads, mapped = value.get("threads", 1), value.get("mapped", [1, 1])
     return (
         isinstance(flags, list)
         and len(flags) <= MAX_CPU_FLAGS
         and all(map(_text, flags))
         and _whole(threads, MOST_THREADS)
+        and isinstance(mapped, list)
+        and len(mapped) == 2
+        and all(_whole(one, MOST_MAPPED) for one in mapped)
     )
 
 
@@ -199,7 +205,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
         f"an object with a name and an origin of {', '.join(ORIGINS)}",
     ),
     "created": (_text, "a time"),
-    "built_for": (_built_for, "an object of cpu_flags, gpu, threads and compiler"),
+    "built_for": (_built_for, "an object of cpu_flags, gpu, threads, compiler and mapped"),
     "fingerprint": (_text, "a text"),
 }
 

@@ -84,7 +84,7 @@ ROUTES = {
         Route("fused", KINDS["frozen"], BOTH, torchscript.load_fused, ("fp32", "bf16"), ("cpu",)),
         Route("compile", KINDS["eager"], PYTHON, inductor.load_compiled, compiles=True),
         Route("aoti", KINDS["aoti"], BOTH, inductor.load, cuda_graph=True),
-        Route("direct", KINDS["direct"], BOTH, inductor.load, ("fp32", "bf16"), ("cpu",)),
+        Route("direct", KINDS["direct"], BOTH, direct.load, ("fp32", "bf16"), ("cpu",)),
         Route("onnxruntime", KINDS["onnx"], PYTHON, onnx.load_onnxruntime, ("fp32",), ("cpu",)),
         Route("openvino", KINDS["onnx"], PYTHON, onnx.load_openvino, ("fp32", "bf16"), ("cpu",)),
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from deploybench.routes import Forward
     from deploybench.routes.direct.tiles import Machine
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
     from torch._inductor.package.package import package_aoti
 
     from deploybench.routes import inductor
-    from deploybench.routes.direct import emit, layout, plan
+    from deploybench.routes.direct import emit, layout, mapped, plan
 
     inductor.need_compiler()
     portable = metadata.built_for["cpu_flags"] == inductor.PORTABLE_FLAGS
@@ -58,7 +59,14 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, metadata: Metad
         files = _compile(folder, PORTABLE if portable else ["-march=native"])
         package = folder / "model.pt2"  # the packager insists on the suffix
         package_aoti(str(package), {"model": [str(file) for file in files]})
-        inductor.keep(package, path, metadata)
+        mapped.keep(package, files[0], path, metadata)
+
+
+def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
+    """The package, ready to be called by so many threads at a time."""
+    from deploybench.routes.direct import mapped
+
+    return mapped.load(path, metadata, instances)
 
 
 def _machine(precision: str, portable: bool) -> Machine:

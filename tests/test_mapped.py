@@ -1,0 +1,83 @@
+"""Are the weights of a `direct` file mapped from it, and not unpacked, in both languages; and is it unpacked where that cannot be?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy
+import pytest
+from conftest import ROOT, Artifact, native, python
+from deploybench import artifact as artifacts_module
+from deploybench import library_paths, paths
+
+RUNTIMES = ("python", "cpp")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_weights_are_mapped_from_the_file(runtime: str, artifact: Artifact, tmp_path: Path) -> None:
+    """There is no folder where anything could be unpacked. A file that is put in its place is another."""
+    file = tmp_path / "net.pt2"
+    shutil.copy(artifact("squeezenet1_1", "direct"), file)
+    program, environment = [sys.executable, "-m", "deploybench", "worker"], library_paths.python_environment()
+    if runtime == "cpp":
+        program, environment = [str(paths.CPP_BIN / "bench")], library_paths.cpp_environment(ROOT / "vendor/libtorch")
+    environment |= {"PYTHONPATH": str(ROOT / "python"), "TMPDIR": str(tmp_path / "none")}
+    command = [*program, "--artifact", str(file), "--json", "--warmup", "1", "--runs", "20", "--turn", "10"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as worker:
+        assert worker.stdout is not None
+        assert [worker.stdout.readline() for _ in range(2)] == ["answered\n", "ready\n"]
+        assert f"{file}\n" in Path(f"/proc/{worker.pid}/maps").read_text()
+        (tmp_path / "other").write_bytes(b"another")
+        (tmp_path / "other").rename(file)
+        line = json.loads(worker.communicate("\n\n")[0].splitlines()[-1])
+    assert line["output_drift"] == 0
+    assert line["output_finite"]
+
+
+def changed(made: Path, file: Path, place: object) -> Path:
+    """The artifact with another place of its weights in its metadata; nothing of it lies on a page of the file."""
+    built_for = artifacts_module.read_metadata(made).built_for | {"mapped": place}
+    with zipfile.ZipFile(made) as source, zipfile.ZipFile(file, "w") as target:
+        for entry in source.infolist():
+            data = source.read(entry)
+            if entry.filename.endswith("deploybench.json"):
+                data = json.dumps(json.loads(data) | {"built_for": built_for}).encode()
+            target.writestr(entry, data)
+    return file
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    "place", [None, [4096, 1 << 30], [100, 4096], [4096, 100], [1 << 30, 4096], [1 << 31, 1 << 31]]
+)
+def test_what_cannot_be_mapped_is_unpacked(
+    runtime: str, place: list[int] | None, artifact: Artifact, tmp_path: Path
+) -> None:
+    """None: the right place, in a file that was packed again by another program, so that it lies on no page."""
+    made = artifact("squeezenet1_1", "direct")
+    right = artifacts_module.read_metadata(made).built_for["mapped"]
+    run, verb = (python, "worker") if runtime == "python" else (native, "bench")
+    outputs: list[numpy.ndarray] = []
+    for file in (made, changed(made, tmp_path / "net.pt2", place or right)):
+        out = tmp_path / f"{len(outputs)}.npy"
+        done = run(verb, "--artifact", file, "--warmup", 0, "--runs", 3, "--output", out)
+        assert done.returncode == 0, done.stderr
+        outputs.append(numpy.load(out))
+    assert numpy.array_equal(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("place", ["here", [1], [0, 4096], [4096, (1 << 31) + 1], [4096.5, 1]])
+def test_a_place_that_is_no_place_is_refused(runtime: str, place: object, artifact: Artifact, tmp_path: Path) -> None:
+    run, verb = (python, "worker") if runtime == "python" else (native, "bench")
+    file = changed(artifact("squeezenet1_1", "direct"), tmp_path / "net.pt2", place)
+    done = run(verb, "--artifact", file, "--runs", 3)
+    assert done.returncode == 1
+    assert "built_for" in done.stderr
+    assert "Traceback" not in done.stderr
