@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from conftest import ROOT, Artifact, native, python
+from conftest import ROOT, Artifact, native, one_line_error, python
 from deploybench import artifact as artifacts_module
 from deploybench import library_paths, paths
 
@@ -70,6 +71,20 @@ def test_what_cannot_be_mapped_is_unpacked(
         assert done.returncode == 0, done.stderr
         outputs.append(numpy.load(out))
     assert numpy.array_equal(outputs[0], outputs[1])
+
+
+def test_a_file_that_was_checked_is_not_mapped(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would change with the file: so it wants a folder to be unpacked into."""
+    file = artifact("squeezenet1_1", "direct")
+    zeros = tmp_path / "zeros.npy"
+    numpy.save(zeros, numpy.zeros((1, 3, 224, 224), numpy.float32))
+    checked = ("infer", file, zeros, "--sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    assert native(*checked).returncode == 0
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    assert native("infer", file, zeros).returncode == 0
+    one_line_error(native(*checked), 1, str(file), "unpacked", "set TMPDIR")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -46,7 +46,8 @@ In this folder, give the program a photo:
 
 `{program} --help` tells the rest."""
 START_OWN = "The program is {program}, the artifact {artifact}."
-MORE = ", the CPU flags that manifest.json names, and a folder to write to, TMPDIR or /tmp, where LibTorch unpacks the artifact"
+FLAGS = ", the CPU flags that manifest.json names"
+UNPACKED = ", and a folder to write to, TMPDIR or /tmp, where LibTorch unpacks the artifact"
 # xz packs machine code smaller, and faster, when it first makes the targets of x86 calls absolute. Level 6 would
 # save 14 % more and take seven times as long: docs/bundle.md.
 XZ_FILTERS = [
@@ -108,7 +109,8 @@ def fill(
         "machine": platform.machine(), "glibc": f"GLIBC_{glibc}", "glibc_libraries": taken,
         "cpu_flags": metadata.built_for.get("cpu_flags", []), "program": start, "artifact": file.name, "packages": packages,
     }  # fmt: skip
-    more = MORE if file.suffix == ".pt2" else ""
+    package = file.suffix == ".pt2"
+    more = (FLAGS if package else "") + (UNPACKED if package and "mapped" not in metadata.built_for else "")
     said = (START_OWN if own else START).format(**about, named=f" --route {route}" if route else "")
     readme = README.format(**{**about, "glibc": glibc, "start": said, "more": more, "loader": elf.loader(program)})
     (folder / "README.txt").write_text(readme, encoding="utf-8")
