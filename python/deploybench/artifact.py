@@ -65,9 +65,7 @@ class Metadata:
     torchvision_version: str
     deploybench_version: str
     created: str  # UTC, ISO 8601
-    built_for: dict[
-        str, Any
-    ]  # cpu_flags, gpu, threads, compiler and mapped of compiled code; empty where there is none
+    built_for: dict[str, Any]  # of compiled code: cpu_flags, gpu, threads, compiler, mapped; else empty
     fingerprint: str  # of everything the file was made from: equal means up to date
     schema: int = SCHEMA
 
