@@ -163,7 +163,14 @@ def test_it_runs_directly_where_proc_is(user: bool, script: Root) -> None:
 
 
 @pytest.mark.usefixtures("photo_libraries")
-def test_compiled_code_needs_a_folder_to_write_to(package: Root) -> None:
+def test_generated_code_needs_a_folder_to_write_to_where_there_is_no_proc(package: Root) -> None:
+    (package.folder / "proc").mkdir(exist_ok=True)
+    try:
+        done = infer_inside(package, proc=True)
+    finally:
+        (package.folder / "proc").rmdir()
+    assert (done.stdout, done.returncode) == (expected(package), 0), done.stderr
+    assert "TMPDIR" not in (package.bundle / "README.txt").read_text()
     done = infer_inside(package)
     assert done.returncode == 1
     assert "temporary directory" in done.stderr
@@ -172,7 +179,6 @@ def test_compiled_code_needs_a_folder_to_write_to(package: Root) -> None:
     (package.folder / "scratch").chmod(0o1777)
     done = infer_inside(package, TMPDIR="/scratch")
     assert (done.stdout, done.returncode) == (expected(package), 0), done.stderr
-    assert "TMPDIR" in (package.bundle / "README.txt").read_text()
 
 
 def test_it_holds_what_it_maps_and_no_more(script: Root) -> None:

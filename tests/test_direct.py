@@ -6,6 +6,7 @@ Whole architectures are compared in tests/test_compiled.py.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -568,7 +569,7 @@ class Metadata:
         self.precision, self.device, self.built_for = precision, "cpu", inductor.built_for("cpu", portable)
 
     def to_json(self) -> str:
-        return "{}"
+        return json.dumps({"built_for": self.built_for})
 
 
 def built(net: nn.Module, path: Path, precision: str = "fp32", portable: bool = False) -> Callable[..., torch.Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import json
 import mmap
 import os
 import shutil
@@ -65,7 +66,8 @@ def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """The package, ready to be called by so many threads at a time."""
     from torch._C._aoti import AOTIModelContainerRunnerCpu
 
-    with contextlib.suppress(OSError, ValueError, LookupError, zipfile.BadZipFile), _library(path, metadata) as library:
+    cannot = (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile)
+    with contextlib.suppress(*cannot), _library(path) as library:
         runner = AOTIModelContainerRunnerCpu(library, instances)
 
         def forward(images: torch.Tensor) -> torch.Tensor:
@@ -76,10 +78,12 @@ def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
 
 
 @contextlib.contextmanager
-def _library(path: Path, metadata: Metadata) -> Iterator[str]:
+def _library(path: Path) -> Iterator[str]:
     """A name under which the dynamic loader finds it, loaded, its weights mapped. Raises what says that it cannot be done."""
-    weights, size = metadata.built_for["mapped"]
     with path.open("rb") as package, zipfile.ZipFile(package) as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        about = json.loads(archive.read(f"{root}/extra/{ENTRY}"))  # of this very file, which another may replace
+        weights, size = about["built_for"]["mapped"]
         begin, whole = _entry(package, archive)
         if weights % PAGE or size % PAGE or begin % PAGE or weights + size > whole:
             raise ValueError
