@@ -181,6 +181,14 @@ def test_generated_code_needs_a_folder_to_write_to_where_there_is_no_proc(packag
     assert (done.stdout, done.returncode) == (expected(package), 0), done.stderr
 
 
+@pytest.mark.usefixtures("photo_libraries")
+def test_a_package_that_is_unpacked_says_that_it_needs_a_folder(artifact: Artifact, tmp_path: Path) -> None:
+    root = make_root(tmp_path, artifact("squeezenet1_1", "aoti"))
+    text = (root.bundle / "README.txt").read_text()
+    shutil.rmtree(tmp_path)  # 0.4 GB
+    assert "a folder to write to, TMPDIR or /tmp" in " ".join(text.split())
+
+
 def test_it_holds_what_it_maps_and_no_more(script: Root) -> None:
     """ld.so itself says what it maps, also what is opened only once the program runs."""
     done = infer_inside(script, LD_DEBUG="files")

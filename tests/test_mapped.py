@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -41,36 +42,50 @@ def test_weights_are_mapped_from_the_file(runtime: str, artifact: Artifact, tmp_
     assert line["output_finite"]
 
 
-def changed(made: Path, file: Path, place: object) -> Path:
-    """The artifact with another place of its weights in its metadata; nothing of it lies on a page of the file."""
+def changed(made: Path, file: Path, place: object, aligned: bool = True) -> Path:
+    """The artifact with another place of its weights in its metadata, and where not `aligned` on no page of the file."""
     built_for = artifacts_module.read_metadata(made).built_for | {"mapped": place}
     with zipfile.ZipFile(made) as source, zipfile.ZipFile(file, "w") as target:
         for entry in source.infolist():
             data = source.read(entry)
             if entry.filename.endswith("deploybench.json"):
                 data = json.dumps(json.loads(data) | {"built_for": built_for}).encode()
-            target.writestr(entry, data)
+            target.writestr(entry if aligned else entry.filename, data)
     return file
 
 
+ANOTHER_PROGRAM = "packed again by another program"
+PLACES: dict[
+    str, Callable[[int, int], list[int]]
+] = {  # of an artifact whose weights begin at 4096 x n: where they are not
+    "beyond the end": lambda begin, size: [begin, size + (1 << 30)],
+    "begins on no page": lambda begin, size: [begin + 100, size],
+    "ends on no page": lambda begin, size: [begin, size - 100],
+    "begins beyond the end": lambda begin, size: [1 << 30, 4096],
+    "the largest there is": lambda begin, size: [1 << 31, 1 << 31],
+    ANOTHER_PROGRAM: lambda begin, size: [begin, size],
+}
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize(
-    "place", [None, [4096, 1 << 30], [100, 4096], [4096, 100], [1 << 30, 4096], [1 << 31, 1 << 31]]
-)
+@pytest.mark.parametrize("name", PLACES)
 def test_what_cannot_be_mapped_is_unpacked(
-    runtime: str, place: list[int] | None, artifact: Artifact, tmp_path: Path
+    runtime: str, name: str, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None: the right place, in a file that was packed again by another program, so that it lies on no page."""
+    """And so wants a folder for it."""
     made = artifact("squeezenet1_1", "direct")
-    right = artifacts_module.read_metadata(made).built_for["mapped"]
+    place = PLACES[name](*artifacts_module.read_metadata(made).built_for["mapped"])
+    file = changed(made, tmp_path / "net.pt2", place, name != ANOTHER_PROGRAM)
     run, verb = (python, "worker") if runtime == "python" else (native, "bench")
     outputs: list[numpy.ndarray] = []
-    for file in (made, changed(made, tmp_path / "net.pt2", place or right)):
+    for one in (made, file):
         out = tmp_path / f"{len(outputs)}.npy"
-        done = run(verb, "--artifact", file, "--warmup", 0, "--runs", 3, "--output", out)
+        done = run(verb, "--artifact", one, "--warmup", 0, "--runs", 3, "--output", out)
         assert done.returncode == 0, done.stderr
         outputs.append(numpy.load(out))
     assert numpy.array_equal(outputs[0], outputs[1])
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    one_line_error(run(verb, "--artifact", file, "--runs", 3), 1, str(file), "unpacked", "set TMPDIR")
 
 
 def test_a_file_that_was_checked_is_not_mapped(

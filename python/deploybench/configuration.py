@@ -87,7 +87,6 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
         # a pair of equal runners side by side: the less time between their turns, the less else differs
         "runners": names,
         "rounds": count,
-        # torch.compile at two precisions takes 25 s of a round of 85
         "once": [name for name in names if crowded and routes.runner(name).route.compiles],
         "runs": args.runs or calls_of_each(len(names), count, args.turn),
         **{name: getattr(args, name) for name in ("strict", *WORKER_FLAGS, *LOAD_FLAGS)},

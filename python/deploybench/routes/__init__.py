@@ -59,7 +59,7 @@ class Route:
     precisions: tuple[str, ...] = PRECISIONS
     devices: tuple[str, ...] = ("cpu", "cuda")
     cuda_graph: bool = False  # whether --cuda-graph on records it; eager is the baseline, as it is
-    compiles: bool = False  # in each process anew: ResNet-50 for 10 to 14 s
+    compiles: bool = False  # in each process anew: ResNet-50 for 10 to 20 s
 
 
 KINDS = {

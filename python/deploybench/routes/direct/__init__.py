@@ -101,6 +101,8 @@ def _compile(folder: Path, march: list[str]) -> list[Path]:
     import torch
     from torch._inductor import config
 
+    from deploybench.routes.direct import mapped
+
     compiler, torch_folder = config.cpp.cxx[1], Path(torch.__file__).parent
     common = [compiler, *FLAGS, *march, f"-I{HERE}"]
     interface = torch_folder / "_inductor/codegen/aoti_runtime/interface.cpp"
@@ -114,7 +116,8 @@ def _compile(folder: Path, march: list[str]) -> list[Path]:
         commands.append([*common, *own, "-c", str(HERE / "package.cpp"), "-o", str(wrapper)])
     _run(folder, *commands)
     _wrappers[compiler, *march] = wrapper.read_bytes()
-    library, about = folder / "direct.wrapper.so", folder / "direct.wrapper_metadata.json"
+    library = folder / mapped.LIBRARY
+    about = library.with_name(f"{library.stem}_metadata.json")
     link = [compiler, "-shared", "-fopenmp", "-o", str(library), "network.o", "package.o"]
     _run(folder, [*link, f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu"])
     about.write_text(json.dumps({"AOTI_DEVICE_KEY": "cpu", "AOTI_PLATFORM": "linux", "AOTI_MACHINE": "x86_64"}))

@@ -52,7 +52,8 @@ def keep(package: Path, library: Path, path: Path, metadata: Metadata) -> None:
 
 
 def _weights_in(library: Path) -> list[int]:
-    """Where their section begins in the file, and its bytes: whole pages. By ELF's headers (elf(5)), for 64 bits."""
+    """Where their section begins in the file, and its bytes: whole pages. By ELF's headers (elf(5)), for 64 bits, as
+    the reader that elf.py takes is installed for `bundle` alone."""
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as code:
         (table,) = struct.unpack_from("<Q", code, 40)
         size, count, names = struct.unpack_from("<HHH", code, 58)
