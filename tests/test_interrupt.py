@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from deploybench import child, library_paths, paths
 PATIENCE = 120
 # A user's model that is slow where the moment is: `heavy` while it is built, the module while it runs.
 SLOW = """
+import os
 import time
 from torch import nn
 
@@ -40,7 +42,8 @@ class Slow(nn.Module):
 
 
 def sleeps():
-    open("building", "w").close()
+    with open("building", "w") as file:
+        file.write(str(os.getpid()))
     time.sleep(60)
 
 
@@ -91,6 +94,47 @@ def runs_in(folder: Path, count: int) -> Moment:
         return any(text and len(json.loads(text)["runs"]) >= count for text in texts)
 
     return come
+
+
+def pool(pid: int) -> Iterator[int]:
+    """The processes of the pool that the process has."""
+    for process in family(pid):
+        if b"spawn_main" in Path("/proc", str(process), "cmdline").read_bytes():
+            yield process
+
+
+def held(moment: Moment) -> Moment:
+    """The moment, and the processes of a pool stop in it until they are told to end: one who writes is done in half a second,
+    which on a busy machine is before their owner can tell them."""
+
+    def come(pid: int) -> bool:
+        if not moment(pid):
+            return False
+        for process in pool(pid):
+            os.kill(process, signal.SIGSTOP)
+            threading.Thread(target=go_on_when_told, args=(process,)).start()
+        assert moment(pid), "it was over before they stopped"
+        return True
+
+    return come
+
+
+def go_on_when_told(pid: int) -> None:
+    """Lets a stopped process go on once the signal by which its owner ends it waits for it."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and not pending(pid) >> signal.SIGTERM - 1 & 1:
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def pending(pid: int) -> int:
+    """The signals that wait for a process, a bit each; all where it has ended."""
+    try:
+        status = Path("/proc", str(pid), "status").read_text(encoding="utf-8")
+        return int(status.partition("ShdPnd:")[2].split()[0], 16)
+    except OSError:
+        return -1
 
 
 def interrupt(
@@ -265,7 +309,7 @@ def test_generate_while_the_artifact_is_written(jobs: int, folder: Path) -> None
     """What is finished is kept, and what is half-made goes. Then the same command makes the rest."""
     models = "squeezenet1_1,slow_module:heavy"
     command = verb("generate", "--models", models, "--weights", "random", "--out", "artifacts", "--jobs", jobs)
-    ended_well(interrupt(command, exists(folder, "artifacts/.heavy.*.partial.ts"), folder), folder)
+    ended_well(interrupt(command, held(exists(folder, "artifacts/.heavy.*.partial.ts")), folder), folder)
     assert not (folder / "artifacts" / "heavy.script-fp32-cpu.ts").exists()
 
 
@@ -285,6 +329,32 @@ def test_generate_by_two_in_the_midst(folder: Path) -> None:
     ready = exists(folder, "artifacts/squeezenet1_1.*.ts")
     ended_well(interrupt(command, ready, folder), folder)
     assert [file.name for file in (folder / "artifacts").iterdir()] == ["squeezenet1_1.script-fp32-cpu.ts"]
+
+
+def test_generate_by_two_while_one_has_nothing_to_do(folder: Path) -> None:
+    """It waits at the queue, and on a busy machine hears of its end when its owner's last word is in there, too: it must not
+    take half of that, of which the other, who reads next, would make EOFError."""
+    models = "squeezenet1_1,slow_module:sleeps"
+    command = verb("generate", "--models", models, "--weights", "random", "--out", "artifacts", "--jobs", 2)
+    others: list[subprocess.Popen[bytes]] = []
+
+    def starved(pid: int) -> bool:
+        if not (exists(folder, "artifacts/squeezenet1_1.*.ts")(pid) and exists(folder, "building")(pid)):
+            return False
+        time.sleep(0.5)  # it has come back to the queue
+        core = min(os.sched_getaffinity(0))
+        (idle,) = [process for process in pool(pid) if str(process) != (folder / "building").read_text()]
+        for thread in Path("/proc", str(idle), "task").iterdir():
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setaffinity(int(thread.name), {core})
+        loop = ["taskset", "-c", str(core), "timeout", "2", "sh", "-c", "while :; do :; done"]
+        others.extend(subprocess.Popen(loop) for _ in range(3))
+        time.sleep(0.3)  # they have the core
+        return True
+
+    ended_well(interrupt(command, starved, folder), folder)
+    for other in others:
+        other.wait()
 
 
 @pytest.mark.parametrize("whom", ["group", "bench alone"])

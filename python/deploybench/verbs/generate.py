@@ -15,7 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from deploybench import artifact, child, models, options, paths, routes, terminal
 from deploybench.errors import FAILURE_EXIT, UNSUPPORTED_EXIT, DeploybenchError, debugging, first_line
@@ -140,6 +140,7 @@ def longest_first(jobs: list[Job]) -> list[Job]:
 
 KILLED = signal.SIGUSR1  # Linux's word to a process of the pool that its owner was killed
 _ending = 0  # the signal that a process of the pool is ended by
+_at_work = False  # whether that process makes something, which it must tidy away
 
 
 def _prepare(threads: int) -> None:
@@ -153,6 +154,8 @@ def _prepare(threads: int) -> None:
         _ending = number
         if child.imports_torch(frame):
             os._exit(1)
+        if not _at_work:
+            _leave()
         sys.exit(1)
 
     os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by torch, which is not imported where all files are up to date
@@ -165,17 +168,28 @@ def _prepare(threads: int) -> None:
         os._exit(1)
 
 
+def _leave() -> NoReturn:
+    """Ends a process of the pool without a word to the pool, whose queue others read: an exception that comes in the midst of a
+    call's bytes leaves them the rest, as nonsense (EOFError), and one that comes in a job the pool catches, and waits on."""
+    atexit._run_exitfuncs()
+    os._exit(1)
+
+
 def _attempt(job: Job) -> Outcome:
-    """In a process of the pool, which has more calls in its queue when it is terminated."""
+    """`attempt` in a process of the pool, which may be terminated meanwhile."""
+    global _at_work
     try:
+        _at_work = True
+        outcome = attempt(job)
+        _at_work = False  # from here on a signal ends the process on the spot
+    except BaseException:
         if _ending:
-            sys.exit(1)
-        return attempt(job)
-    except SystemExit:
-        if _ending == KILLED:  # the pool would catch this, and wait for a word from its owner
-            atexit._run_exitfuncs()
-            os._exit(1)
+            _leave()
+        _at_work = False
         raise
+    if _ending:  # what the handler raised in a user's factory, which may raise it too, has become an Outcome
+        _leave()
+    return outcome
 
 
 def attempt(job: Job) -> Outcome:
