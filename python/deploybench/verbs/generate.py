@@ -156,7 +156,7 @@ def _prepare(threads: int) -> None:
             os._exit(1)
         if not _at_work:
             _leave()
-        sys.exit(1)
+        raise KeyboardInterrupt  # as Ctrl-C where one process makes all; a user's code that ends in sys.exit is caught
 
     os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by torch, which is not imported where all files are up to date
     signal.signal(signal.SIGTERM, end)
@@ -187,7 +187,7 @@ def _attempt(job: Job) -> Outcome:
             _leave()
         _at_work = False
         raise
-    if _ending:  # what the handler raised in a user's factory, which may raise it too, has become an Outcome
+    if _ending:  # a user's code has caught it
         _leave()
     return outcome
 
