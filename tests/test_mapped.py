@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, Artifact, native, one_line_error, python
 from deploybench import artifact as artifacts_module
 from deploybench import library_paths, paths
+from deploybench.routes.direct import mapped
 
 RUNTIMES = ("python", "cpp")
 
@@ -86,6 +87,27 @@ def test_what_cannot_be_mapped_is_unpacked(
     assert numpy.array_equal(outputs[0], outputs[1])
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     one_line_error(run(verb, "--artifact", file, "--runs", 3), 1, str(file), "unpacked", "set TMPDIR")
+
+
+def test_a_library_of_two_gigabytes_lies_on_pages_too(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From there on zip gives an entry a field more. Here it does so from 1 MB on."""
+    made, library, file = artifact("squeezenet1_1", "direct"), tmp_path / "library.so", tmp_path / "net.pt2"
+    with zipfile.ZipFile(made) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(mapped.LIBRARY)]
+        library.write_bytes(archive.read(name))
+    plain, metadata = tmp_path / "plain.pt2", artifacts_module.read_metadata(made)
+    with zipfile.ZipFile(made) as source, zipfile.ZipFile(plain, "w") as target:
+        for entry in source.infolist():
+            if not entry.filename.endswith("deploybench.json"):
+                target.writestr(entry, source.read(entry))
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1 << 20)
+    mapped.keep(plain, library, file, metadata)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    for run, verb in ((python, "worker"), (native, "bench")):
+        done = run(verb, "--artifact", file, "--runs", 3)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_file_that_was_checked_is_not_mapped(

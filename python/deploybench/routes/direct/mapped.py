@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from deploybench.artifact import ENTRY, Metadata
+from deploybench.artifact import ENTRY, NO_ZIP, Metadata
 from deploybench.routes import inductor
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def keep(package: Path, library: Path, path: Path, metadata: Metadata) -> None:
             copy = zipfile.ZipInfo(entry.filename, entry.date_time)
             copy.file_size = entry.file_size
             if entry is entries[0]:
-                padding = -(LOCAL_HEADER + len(entry.filename) + 4) % PAGE
+                large = entry.file_size * 1.05 > zipfile.ZIP64_LIMIT  # to which zipfile adds a field of its own
+                padding = -(LOCAL_HEADER + len(entry.filename) + 4 + (20 if large else 0)) % PAGE
                 copy.extra = struct.pack("<HH", PADDING, padding) + bytes(padding)
             with source.open(entry) as file, target.open(copy, "w") as out:
                 shutil.copyfileobj(file, out, 1 << 20)
@@ -67,15 +68,17 @@ def load(path: Path, metadata: Metadata, instances: int = 1) -> Forward:
     """The package, ready to be called by so many threads at a time."""
     from torch._C._aoti import AOTIModelContainerRunnerCpu
 
-    cannot = (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile)
-    with contextlib.suppress(*cannot), _library(path) as library:
+    with contextlib.ExitStack() as opened:
+        try:
+            library = opened.enter_context(_library(path))
+        except (*NO_ZIP, TypeError, struct.error, OverflowError, MemoryError):
+            return inductor.load(path, metadata, instances)  # which has words for what is wrong
         runner = AOTIModelContainerRunnerCpu(library, instances)
 
-        def forward(images: torch.Tensor) -> torch.Tensor:
-            return runner.run([images])[0]
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return runner.run([images])[0]
 
-        return forward
-    return inductor.load(path, metadata, instances)  # which has words for what is wrong
+    return forward
 
 
 @contextlib.contextmanager
@@ -90,8 +93,8 @@ def _library(path: Path) -> Iterator[str]:
             raise ValueError
         memory = os.memfd_create("deploybench-direct")
         try:
-            for offset, count in ((0, weights), (weights + size, whole - weights - size)):
-                os.pwrite(memory, os.pread(package.fileno(), count, begin + offset), offset)
+            for first, last in ((0, weights), (weights + size, whole)):
+                _copy(package.fileno(), begin, memory, first, last)
             name = _name(memory)
             loaded = ctypes.CDLL(name)
             try:
@@ -102,6 +105,15 @@ def _library(path: Path) -> Iterator[str]:
                 _close(loaded)
         finally:
             os.close(memory)
+
+
+def _copy(package: int, begin: int, memory: int, first: int, last: int) -> None:
+    """The bytes from `first` to `last` of the library that begins there, to their places."""
+    while first < last:
+        data = os.pread(package, min(last - first, 1 << 20), begin + first)
+        if not data or os.pwrite(memory, data, first) != len(data):
+            raise OSError("the package ends too soon, or no memory is left")
+        first += len(data)
 
 
 def _name(descriptor: int) -> str:
