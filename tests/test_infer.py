@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from conftest import PHOTOS, Artifact, native, one_line_error, python
 from deploybench import images, library_paths, paths
@@ -317,6 +318,24 @@ def test_a_signal_finishes_what_is_at_hand(number: signal.Signals, artifact: Art
     assert 20 <= len(shown) < stream.count
     assert [line["input"] for line in shown] == [f"{tmp_path}/{n:05}.png" for n in range(len(shown))]
     assert rest.endswith("\n")
+
+
+def test_a_signal_finishes_the_images_at_hand_of_a_tensor_file(artifact: Artifact, tmp_path: Path) -> None:
+    """They are shown as they are answered, and none is begun after the signal."""
+    images = 400
+    file = tmp_path / "images.npy"
+    numpy.save(file, numpy.zeros((images, 3, 224, 224), numpy.float32))
+    command = [paths.CPP_BIN / "infer", artifact("resnet18"), file, "--json"]
+    pipe, environment = subprocess.PIPE, library_paths.cpp_environment()
+    with subprocess.Popen(list(map(str, command)), env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate()
+    assert process.returncode == -signal.SIGINT, errors
+    shown = objects(first + rest)
+    assert [line["image"] for line in shown] == list(range(len(shown)))
+    assert 1 <= len(shown) < images
 
 
 @needs_photos

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <future>
 #include <iterator>
@@ -53,25 +54,31 @@ ClassifierOptions classifier_options(const InferOptions& options, const Metadata
   return chosen;
 }
 
-// Photos that are begun before an earlier one is shown: twice what all instances take at once, or a batch would never
-// be full.
-std::size_t photos_ahead(const ClassifierOptions& options, const Metadata& metadata) {
+// Photos and images that are begun before an earlier one is shown: twice what all instances take at once, or a batch
+// would never be full.
+std::size_t begun_ahead(const ClassifierOptions& options, const Metadata& metadata) {
   constexpr std::size_t least = 64;
   const std::size_t batch = std::max(options.batch_size, static_cast<std::size_t>(metadata.batches[0]));
   return std::max(least, 2 * options.instances * batch);
 }
 
-void classify_tensor_file(Classifier& classifier, const std::string& file, const TensorFile& tensor,
+// As `stream` does photos: at most `ahead` images are submitted before an earlier one is shown, and none once `stop`.
+void classify_tensor_file(Classifier& classifier, const std::string& file, const TensorFile& tensor, std::size_t ahead,
                           const std::function<void(const Answer&)>& show) {
   const auto images = std::span(tensor.values);
   const std::size_t one = images.size() / static_cast<std::size_t>(tensor.images);
-  std::vector<std::future<Predictions>> answers;
-  for (std::size_t at = 0; at < images.size(); at += one) {
+  std::deque<std::future<Predictions>> answers;
+  std::int64_t number = 0;
+  const auto show_first = [&] {
+    show({file, number++, answers.front().get(), {}});
+    answers.pop_front();
+  };
+  for (std::size_t at = 0; at < images.size() && !stop; at += one) {
+    if (answers.size() == ahead) show_first();
     const auto image = images.subspan(at, one);
     answers.push_back(classifier.submit({image.begin(), image.end()}));
   }
-  std::int64_t number = 0;
-  for (std::future<Predictions>& answer : answers) show({file, number++, answer.get(), {}});
+  while (!answers.empty()) show_first();
 }
 
 int run(const InferOptions& options) {
@@ -105,11 +112,12 @@ int run(const InferOptions& options) {
     print(answer_lines(answer, options.format, options.artifact, info, images > 1));
   };
   stop_softly();
+  const std::size_t ahead = begun_ahead(chosen, metadata);
   if (photos_only) {
     const auto submit = [&](const std::string& photo) { return classifier.submit(classifier.prepare(photo)); };
-    stream(photos, static_cast<std::size_t>(usable_cpus()), photos_ahead(chosen, metadata), submit, show, stop);
+    stream(photos, static_cast<std::size_t>(usable_cpus()), ahead, submit, show, stop);
   } else {
-    classify_tensor_file(classifier, *tensor, file, show);
+    classify_tensor_file(classifier, *tensor, file, ahead, show);
   }
   return broken == 0 ? 0 : 1;
 }
