@@ -11,7 +11,7 @@ from pathlib import Path
 import deploybench as db
 import pytest
 from conftest import ROOT, Artifact, python
-from deploybench import api, cli, paths
+from deploybench import api, cli, library_paths, paths
 
 NOT_FLAGS = {"help", "json", "format_", "csv"}
 # what a function takes by position instead
@@ -125,3 +125,53 @@ def test_a_poisoned_library_path_is_refused(tmp_path: Path) -> None:
     environment = {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(ROOT / "python")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "unset LD_LIBRARY_PATH" in done.stdout, done.stderr
+
+
+def test_generate_in_a_program_that_has_more_to_do(tmp_path: Path) -> None:
+    """Several files at a time from another thread than the main one; and what is interrupted ends its own processes alone."""
+    (tmp_path / "own.py").write_text(FACTORY)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = {**library_paths.python_environment(), "PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
+    command = [sys.executable, str(program)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["['made', 'made']", "interrupted", "the other lives: True"], done.stderr
+
+
+FACTORY = """
+import time
+
+
+def sleeps():
+    open("building", "w").close()
+    time.sleep(600)
+"""
+PROGRAM = """
+import multiprocessing, os, signal, threading, time
+import deploybench as db
+
+
+def generate(model):
+    return db.generate(model, routes=["script", "trace"], weights="random", artifacts="artifacts", jobs=2)
+
+
+def interrupt():
+    while not os.path.exists("building"):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    other.start()
+    thread = threading.Thread(target=lambda: print([one["status"] for one in generate("squeezenet1_1").records]))
+    thread.start()
+    thread.join()
+    threading.Thread(target=interrupt).start()
+    try:
+        generate("own:sleeps")
+    except KeyboardInterrupt:
+        print("interrupted")
+    print("the other lives:", other.is_alive())
+    other.kill()
+"""

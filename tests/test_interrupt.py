@@ -63,7 +63,7 @@ def mapped(library: str) -> Moment:
     """The program, or one that it started, has this library in its memory."""
 
     def come(pid: int) -> bool:
-        for process in family(pid):
+        for process in child.family(pid):
             try:
                 if library in Path("/proc", str(process), "maps").read_text(encoding="utf-8", errors="replace"):
                     return True
@@ -74,15 +74,16 @@ def mapped(library: str) -> Moment:
     return come
 
 
-def family(pid: int) -> Iterator[int]:
-    """The process and all below it."""
-    yield pid
+def compiles(pid: int) -> bool:
+    """A compiler is at it: not its driver, which goes where it is told, but what does the work below that."""
+    return any(name in ("cc1plus", "clang") for name in map(name_of, child.family(pid)))
+
+
+def name_of(pid: int) -> str:
     try:
-        children = Path("/proc", str(pid), "task", str(pid), "children").read_text(encoding="ascii").split()
+        return Path("/proc", str(pid), "comm").read_text(encoding="utf-8").strip()
     except OSError:
-        return
-    for one in children:
-        yield from family(int(one))
+        return ""  # it has ended
 
 
 def exists(folder: Path, pattern: str) -> Moment:
@@ -101,31 +102,34 @@ def runs_in(folder: Path, count: int) -> Moment:
 
 def pool(pid: int) -> Iterator[int]:
     """The processes of the pool that the process has."""
-    for process in family(pid):
-        if b"spawn_main" in Path("/proc", str(process), "cmdline").read_bytes():
-            yield process
+    for process in child.family(pid):
+        with contextlib.suppress(OSError):  # it has ended
+            if b"spawn_main" in Path("/proc", str(process), "cmdline").read_bytes():
+                yield process
 
 
 def held(moment: Moment) -> Moment:
-    """The moment, and the processes of a pool stop in it until they are told to end: one who writes is done in half a second,
-    which on a busy machine is before their owner can tell them."""
+    """The moment, and who works stops in it until told to end: one who writes is done in half a second, which on a busy
+    machine is before anybody has told it."""
 
     def come(pid: int) -> bool:
         if not moment(pid):
             return False
-        for process in pool(pid):
+        workers = list(pool(pid))
+        for process in workers or [pid]:
             os.kill(process, signal.SIGSTOP)
-            threading.Thread(target=go_on_when_told, args=(process,)).start()
+            word = signal.SIGTERM if workers else signal.SIGINT
+            threading.Thread(target=go_on_when_told, args=(process, word)).start()
         assert moment(pid), "it was over before they stopped"
         return True
 
     return come
 
 
-def go_on_when_told(pid: int) -> None:
-    """Lets a stopped process go on once the signal by which its owner ends it waits for it."""
+def go_on_when_told(pid: int, word: int) -> None:
+    """Lets a stopped process go on once the signal waits for it by which it is ended."""
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and not pending(pid) >> signal.SIGTERM - 1 & 1:
+    while time.monotonic() < deadline and not pending(pid) >> word - 1 & 1:
         time.sleep(0.01)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
@@ -172,6 +176,7 @@ def interrupt(
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
     while group_lives(process.pid):
         assert time.monotonic() < deadline, "somebody of the group is left"
         time.sleep(0.01)
@@ -245,7 +250,7 @@ def test_while_a_compiler_runs(whom: str, jobs: int, folder: Path, monkeypatch: 
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     flags = ("--model", "slow_module:Slow", "--routes", "aoti,direct", "--weights", "random", "--out", "artifacts")
-    ended_well(interrupt(verb("generate", *flags, "--jobs", jobs), exists(temporary, "**/*.cpp"), folder, whom), folder)
+    ended_well(interrupt(verb("generate", *flags, "--jobs", jobs), compiles, folder, whom), folder)
     assert not [file for file in temporary.rglob("*") if file.is_file()]
     assert not list(folder.glob("artifacts/*"))
 
@@ -256,7 +261,7 @@ def test_a_pool_ends_with_its_owner(moment: str, folder: Path, monkeypatch: pyte
     temporary = folder / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    come = {"imports": mapped("libtorch_cpu.so"), "compiles": exists(temporary, "**/*.cpp")}[moment]
+    come = {"imports": mapped("libtorch_cpu.so"), "compiles": compiles}[moment]
     flags = ("--model", "slow_module:Slow", "--routes", "aoti,direct", "--weights", "random", "--out", "artifacts")
     with pytest.raises(AssertionError, match="-9"):
         ended_well(interrupt(verb("generate", *flags, "--jobs", 2), come, folder, "killed"), folder)
@@ -284,11 +289,16 @@ except KeyboardInterrupt:
 
 def test_one_that_is_told_to_ignore_it_does(folder: Path) -> None:
     """`nohup`, and what a script starts in its background: SIGINT is ignored from birth, and must stay so."""
-    command = [sys.executable, "-c", IGNORING, "list", "resnet18"]
-    environment = {**library_paths.python_environment(), "PYTHONPATH": str(ROOT / "python")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    done = listing(IGNORING)
     first = done.stdout.split()[0]  # behind it stands what artifacts/ has of the model
     assert (done.returncode, first, done.stderr) == (0, "resnet18", "")
+
+
+def listing(program: str) -> subprocess.CompletedProcess[str]:
+    """`list resnet18` by another program around it."""
+    command = [sys.executable, "-c", program, "list", "resnet18"]
+    environment = {**library_paths.python_environment(), "PYTHONPATH": str(ROOT / "python")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 IGNORING = """
@@ -440,6 +450,26 @@ def test_twice(folder: Path) -> None:
     except ProcessLookupError:
         pytest.skip("it was quicker than we")
     ended_well(done, folder)
+
+
+def test_twice_while_it_cleans_up() -> None:
+    done = listing(CLEANING)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "cleaned\n", "interrupted\n")
+
+
+CLEANING = """
+import os, signal
+from deploybench import cli
+from deploybench.verbs import listing
+def run(args):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+        print("cleaned")
+listing.run = run
+raise SystemExit(cli.main())
+"""
 
 
 @pytest.mark.parametrize("heard", [True, False])

@@ -266,12 +266,23 @@ def sweep(folder: Path) -> None:
     that are older than any artifact takes."""
     for partial in folder.glob(f".*{PARTIAL}*"):
         place, _, pid = partial.name.partition(PARTIAL)[0].rpartition(".")[2].rpartition("-")
-        with contextlib.suppress(FileNotFoundError):  # its process has just given it its name
+        with contextlib.suppress(OSError):  # its process has just given it its name, or it is somebody else's
             gone = time.time() - partial.stat().st_mtime > STALE_SECONDS
             if place == _processes():
-                gone = not Path("/proc", pid).exists()
+                gone = not _lives(pid)
             if gone:
                 partial.unlink()
+
+
+def _lives(pid: str) -> bool:
+    """Whether there is a process of this number, which /proc may hide where it is another user's."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _processes() -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -34,3 +38,51 @@ def imports_torch(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+_compiles = False  # whether what this process starts are compilers
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """What this process starts meanwhile is a compiler, which `end_compilers` ends."""
+    global _compiles
+    _compiles = True
+    try:
+        yield
+    finally:
+        _compiles = False
+
+
+def end_compilers() -> None:
+    """For a handler that raises an interruption, before it does. Afterwards is too late: subprocess.run kills the compiler's driver,
+    and cc1plus goes on without it, beside what is measured next, and leaves its file."""
+    told: set[int] = set()
+    deadline = time.monotonic() + CLEANING_SECONDS
+    while _compiles and time.monotonic() < deadline:
+        below = [process for process in list(family(os.getpid()))[1:] if _runs(process)]
+        if not below:
+            break
+        for process in set(below) - told:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+        told.update(below)
+        time.sleep(0.005)
+
+
+def family(process: int) -> Iterator[int]:
+    """Numbers of the process and of all below it."""
+    yield process
+    for thread in Path("/proc", str(process)).glob("task/*/children"):
+        with contextlib.suppress(OSError):  # it has ended
+            for one in thread.read_text(encoding="ascii").split():
+                yield from family(int(one))
+
+
+def _runs(process: int) -> bool:
+    """Whether it has not ended; one that nobody has waited for has."""
+    try:
+        status = Path("/proc", str(process), "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

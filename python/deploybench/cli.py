@@ -8,9 +8,11 @@ import functools
 import gc
 import importlib
 import io
+import math
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Collection
 from types import FrameType
@@ -42,6 +44,7 @@ VERBS = {
 }
 
 TEXT_ONLY = {"completion": "it prints a shell script"}  # verbs without --json
+IMPATIENCE = 0.5  # seconds in which another Ctrl-C is the same one: it must not interrupt what cleans up
 INTERRUPTED_EXIT = 128 + signal.SIGINT  # what a shell says of a program that Ctrl-C ended
 
 
@@ -96,11 +99,19 @@ def main() -> int:
         return error.exit_code
 
 
+_told = -math.inf  # when Ctrl-C last came
+
+
 def _interrupt(_: int, frame: FrameType | None) -> None:
     """Ctrl-C: KeyboardInterrupt, save while torch is being imported: nothing of ours is open then, and the program ends on the spot."""
     if child.imports_torch(frame):
         os.write(2, b"interrupted\n")
         os._exit(INTERRUPTED_EXIT)
+    global _told
+    again, _told = time.monotonic() - _told < IMPATIENCE, time.monotonic()
+    if again:
+        return
+    child.end_compilers()
     raise KeyboardInterrupt
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import deploybench
-from deploybench import artifact, options, routes
+from deploybench import artifact, child, options, routes
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError, first_line
 from deploybench.models import Model
@@ -98,9 +98,9 @@ def make(job: Job) -> Outcome:
     source = source or weights.resolve(job.weights, job.model)
     return_freed_memory()
     module, preprocessing, sha256 = _build(job, source)
-    write.write(
-        job, module.to(job.device), preprocessing, {"origin": source.origin, "name": source.name, "sha256": sha256}
-    )
+    about = {"origin": source.origin, "name": source.name, "sha256": sha256}
+    with child.compiling():
+        write.write(job, module.to(job.device), preprocessing, about)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds = time.perf_counter() - start
     return Outcome(job, "", True, source.origin, seconds, job.path.stat().st_size, peak)

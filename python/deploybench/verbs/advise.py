@@ -22,6 +22,7 @@ import tabulate
 from deploybench import (
     artifact,
     cases,
+    child,
     configuration,
     dataset,
     deployment,
@@ -200,12 +201,16 @@ def _changes(args: argparse.Namespace, model: Model, making: list[str], names: l
         ",".join(reduced),
     ]
     terminal.notice(f"evaluating {', '.join(reduced)}")
-    done = subprocess.run(
-        [*command, *making, *limit, "--json"], env=library_paths.python_environment(), stdout=subprocess.PIPE, text=True
-    )
-    said = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
+    command += [*making, *limit, "--json"]
+    environment = library_paths.python_environment()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            out = process.communicate()[0]
+        finally:
+            child.stop(process)
+    said = json.loads(out.splitlines()[-1]) if out.strip() else {}
     if "models" not in said:
-        why = said.get("error", {}).get("message", f"ended with {done.returncode}")
+        why = said.get("error", {}).get("message", f"ended with {process.returncode}")
         raise DeploybenchError("runtime", f"evaluate: {why}")
     found = said["models"][model.name]["runners"]  # one that failed among them has no difference
     return {name: found[name]["difference"]["value"] for name in reduced if found[name].get("difference")}

@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -109,14 +110,11 @@ def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
         yield from map(attempt, jobs)
         return
     threads = max(1, options.usable_cpus() // parallel)
+    others = active_children()  # of a program that uses deploybench
     pool = ProcessPoolExecutor(parallel, get_context("spawn"), _prepare, (threads,))
     try:
-        # Ctrl-C reaches every process of the terminal. Those of the pool inherit that they ignore it; this one ends them.
-        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        with _deaf():
             futures: dict[Future[Outcome], Job] = {pool.submit(_attempt, job): job for job in longest_first(jobs)}
-        finally:
-            signal.signal(signal.SIGINT, heard)
         for future in as_completed(futures):
             try:
                 yield future.result()
@@ -124,12 +122,25 @@ def make_all(jobs: list[Job], parallel: int) -> Iterator[Outcome]:
                 what = f"{futures[future].model.name}: a process died, as where memory is out; use fewer --jobs"
                 yield Outcome(futures[future], what, code="out_of_memory")
     except BaseException:
-        for process in active_children():
+        for process in set(active_children()).difference(others):
             process.terminate()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
         artifact.sweep(jobs[0].folder)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal. Those started meanwhile inherit that they ignore it; this one ends them."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may say so; they will, in `_prepare`
+        yield
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def longest_first(jobs: list[Job]) -> list[Job]:
@@ -156,9 +167,11 @@ def _prepare(threads: int) -> None:
             os._exit(1)
         if not _at_work:
             _leave()
+        child.end_compilers()
         raise KeyboardInterrupt  # as Ctrl-C where one process makes all; a user's code that ends in sys.exit is caught
 
     os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by torch, which is not imported where all files are up to date
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end)
     signal.signal(KILLED, end)
     with contextlib.suppress(AttributeError, OSError):  # another C library

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploybench import record
+from deploybench import child, record
 from deploybench.artifact import Metadata
 from deploybench.errors import DeploybenchError
 
@@ -126,8 +126,12 @@ def _compile(folder: Path, march: list[str]) -> list[Path]:
 
 def _run(folder: Path, *commands: list[str]) -> None:
     """All at a time. Raises the compiler's first error."""
-    running = [subprocess.Popen(one, cwd=folder, stderr=subprocess.PIPE, text=True) for one in commands]
-    said = [one.communicate()[1] for one in running]
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    running = [subprocess.Popen(one, cwd=folder, stdout=null, stderr=pipe, text=True) for one in commands]
+    try:
+        said = [one.communicate()[1] for one in running]
+    finally:
+        child.stop(*running)
     for command, one, errors in zip(commands, running, said, strict=True):
         if one.returncode:
             first = next((line for line in errors.splitlines() if "error" in line), errors.strip())
