@@ -411,19 +411,24 @@ def test_killed_around_the_renames(out: Path, server: Server, files: dict[str, b
 
 
 def test_two_at_once(out: Path, server: Server) -> None:
-    server.pause_seconds = 0.05
+    """The server waits until the second has said that it waits for the first."""
+    server.pause_seconds = 1
     flags = ("--source", "zip", "--variant", "cpu", "--version", VERSION, "--url", server.url)
-    both = [
-        subprocess.Popen(
-            command(out, *flags), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    texts = ["".join(one.communicate(timeout=SECONDS)) for one in both]
-    assert [one.returncode for one in both] == [0, 0]
+    pipe = subprocess.PIPE
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(command(out, *flags), env=environment(), stdout=pipe, stderr=pipe, text=True)
+
+    with start() as first:
+        wait_for_part(out, 1)
+        with start() as second:
+            assert second.stderr is not None
+            assert "waiting for another" in second.stderr.readline()
+            server.pause_seconds = 0
+            assert "is up to date" in "".join(second.communicate(timeout=SECONDS))
+        assert "waiting for another" not in "".join(first.communicate(timeout=SECONDS))
+    assert [first.returncode, second.returncode] == [0, 0]
     assert server.ranges == [None]
-    assert sum("waiting for another" in text for text in texts) == 1
-    assert sum("is up to date" in text for text in texts) == 1
 
 
 # --- flags and folders

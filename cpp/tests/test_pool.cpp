@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <future>
 #include <memory>
 #include <numeric>
@@ -168,7 +169,9 @@ TEST(pool, a_full_queue_waits) {
       for (; taken < 4; ++taken) pool.submit(image, done);
     });
     // One is with the instance as soon as its thread has taken it, two wait, and the fourth is kept waiting.
-    std::this_thread::sleep_for(200ms);
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    while (taken < 3 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(1ms);
+    std::this_thread::sleep_for(50ms);
     CHECK(taken == 3);
     gate.open();
   }
