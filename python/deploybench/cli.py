@@ -104,10 +104,10 @@ _told = -math.inf  # when Ctrl-C last came
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
     """Ctrl-C: KeyboardInterrupt, save while torch is being imported: nothing of ours is open then, and the program ends on the spot."""
+    global _told
     if child.imports_torch(frame):
         os.write(2, b"interrupted\n")
         os._exit(INTERRUPTED_EXIT)
-    global _told
     again, _told = time.monotonic() - _told < IMPATIENCE, time.monotonic()
     if again:
         return
