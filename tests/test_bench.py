@@ -16,7 +16,7 @@ from typing import Any
 import numpy
 import pytest
 from bad_input import Place, Run
-from conftest import ROOT, SECONDS, Artifact, native, one_line_error, python, unavailable
+from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
 from deploybench import (
     cases,
     checkout,
@@ -329,7 +329,7 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=SECONDS)
+    _, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
     assert "deploybench bench --resume" in errors
     assert "Traceback" not in errors
@@ -551,7 +551,7 @@ def test_what_a_model_prints_is_not_taken_for_the_worker(tmp_path: Path) -> None
     own = ("--model", "talkative:net", "--weights", "random", "--artifacts", tmp_path / "artifacts", "--json")
     short = ("--rounds", 1, "--runs", 4, "--warmup", 1, "--turn", 2, "--results", tmp_path, "--input", paths.PHOTO)
     env = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
-    done = python("bench", *own, *short, env=env)
+    done = python("bench", *own, *short, env=env, timeout=120)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert [row["runner"] for row in rows] == ["python/eager", "python/script", "cpp/script"]

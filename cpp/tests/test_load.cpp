@@ -83,7 +83,7 @@ TEST(load, the_search_follows_the_bound) {
   const std::vector<double> at_lax = lax.turn_rates.value_or(std::vector<double>());
   CHECK(at_strict.size() == 1 && at_lax.size() == 8);
   if (at_strict.empty() || at_lax.empty()) return;
-  CHECK(at_strict.front() > 0 && at_strict.front() < 500);
+  CHECK(at_strict.front() > 50 && at_strict.front() < 500);
   CHECK(at_lax.back() > 0.99 * at_lax.front());
 }
 

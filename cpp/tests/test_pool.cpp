@@ -171,7 +171,7 @@ TEST(pool, a_full_queue_waits) {
     // One is with the instance as soon as its thread has taken it, two wait, and the fourth is kept waiting.
     const auto deadline = std::chrono::steady_clock::now() + 60s;
     while (taken < 3 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(1ms);
-    std::this_thread::sleep_for(50ms);
+    std::this_thread::sleep_for(200ms);
     CHECK(taken == 3);
     gate.open();
   }
