@@ -189,7 +189,8 @@ def test_files_of_one_machine_share_a_page(
     browser.open(page(results, panel, of_size(results, [8])))
     settings = "return [...document.querySelectorAll('.bar select[name=setting] option')].map(one => one.textContent)"
     assert browser(settings) == ["batch 1, cpu, 2 threads, 0", "batch 1, cpu, 2 threads, 1", "batch 8, cpu, 2 threads"]
-    browser("const menu = document.querySelector('.bar select'); menu.value = 'vgg11'; menu.onchange()")
+    choose = "const menu = document.querySelector('.bar select'); menu.value = 'vgg11'; menu.onchange(); "
+    assert browser(choose + "return document.documentElement.dataset.drawn") == "no", "the figures are yet to follow"
     browser.drawn()
     assert browser("return [...document.querySelectorAll('.bar select')].map(one => one.value)") == ["vgg11", "1"]
     assert browser(SHOWN)[:3] == ["peers", "latency", "calls"]

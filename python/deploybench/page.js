@@ -108,7 +108,7 @@
     const node = make("figure", { className: figure.third ? "figure third" : "figure", id: `figure-${figure.name}` },
       make("h3", { textContent: figure.title }), make("p", { className: "caption", textContent: figure.caption }), plot, details);
     document.querySelector(figure.scope === "page" ? "#overview .figures" : figure.third ? "#model .thirds" : "#model .figures").append(node);
-    const one = { figure, node, plot, details, view: null, width: 0, stale: true };
+    const one = { figure, node, plot, details, view: null, width: 0, stale: true, drawing: Promise.resolve() };
     details.ontoggle = () => details.open && tabulate(one);
     return one;
   });
@@ -121,7 +121,12 @@
     one.details.append(...table([...lead, ...names.map((name) => page.columns[name])], rowsOf(figure)));
   };
 
-  const draw = async (one) => {
+  // One after the other, so that of two choices made at once the later is what stays.
+  const draw = (one) => {
+    const again = () => redraw(one);
+    return (one.drawing = one.drawing.then(again, again));
+  };
+  const redraw = async (one) => {
     if (!one.stale) return;
     one.stale = false;
     const { figure, node, plot } = one;
@@ -162,12 +167,17 @@
   const idle = window.requestIdleCallback ?? ((next) => setTimeout(next, 50));
   const drawNext = async () => {
     const next = figures.find((one) => one.stale);
-    document.documentElement.dataset.drawn = next ? "no" : "yes";
-    if (!next) return void performance.mark("drawn");
-    await draw(next);
-    idle(drawNext);
+    if (next) {
+      await draw(next);
+      return void idle(drawNext);
+    }
+    await Promise.all(figures.map((one) => one.drawing)); // those in sight were begun elsewhere
+    if (figures.some((one) => one.stale)) return; // chosen meanwhile, which begins this anew
+    document.documentElement.dataset.drawn = "yes";
+    performance.mark("drawn");
   };
   const refresh = (which) => {
+    document.documentElement.dataset.drawn = "no";
     for (const one of figures) if (which(one)) { one.stale = true; one.node.hidden = false; seen.unobserve(one.node); seen.observe(one.node); }
     idle(drawNext);
   };
