@@ -35,17 +35,20 @@ def test_a_torchscript_file_goes_over_with_its_weights(place: Place, tmp_path: P
     torch.testing.assert_close(made(image), torch.jit.load(str(place.script))(image))
 
 
-def test_the_file_of_weights_is_never_written_over(place: Place, tmp_path: Path) -> None:
-    """It lies where TorchScript's artifact goes, as one's own does. It is measured as it is; where another one is wanted there,
-    that is refused."""
+def test_files_of_ones_own_are_never_written_over(place: Place, tmp_path: Path) -> None:
+    """That of the weights lies where TorchScript's artifact goes, as it may. It is measured as it is; where another one is
+    wanted there, that is refused."""
     file = tmp_path / "art" / place.script.name
     file.parent.mkdir()
     file.write_bytes(place.script.read_bytes())
+    labels = file.parent / f"{artifact.read_metadata(file).model}.labels.txt"
+    labels.write_text("of one's own, which it may be called\n")
     more = {"env": {"PYTHONPATH": f"{paths.ROOT / 'python'}:{place.folder}", "CXX": "false"}}
     places = ("--artifacts", file.parent, "--results", tmp_path / "results")
     row = json.loads(python("migrate", file, *places, "--threads", "1", "--json", **more).stdout)
     assert (row["script"], row["script_artifact_bytes"]) == ("yes", file.stat().st_size)
     assert file.read_bytes() == place.script.read_bytes()
+    assert labels.read_text().startswith("of one's own")
     (tmp_path / "link").symlink_to(file)
     make = ("generate", "--model", "sound_module:net", "--artifacts", file.parent, "--weights", tmp_path / "link")
     assert "up to date" in python(*make, *place.make, **more).stdout

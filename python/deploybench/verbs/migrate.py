@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import math
 import re
@@ -134,9 +135,11 @@ def _as_made(about: artifact.Metadata, folder: Path) -> Flags:
     wanted |= {name: ",".join(map(repr, about.preprocessing[name])) for name in ("mean", "std")}
     flags = [(f"--{name}", str(value)) for name, value in wanted.items() if value is not None]
     folder.mkdir(parents=True, exist_ok=True)
-    labels = folder / f"{about.model}.labels.txt"
+    text = "".join(f"{label}\n" for label in about.labels).encode()
+    # named by what is in it: a file of one's own, or of another training, stays
+    labels = folder / f"{about.model}.labels-{hashlib.sha256(text).hexdigest()[:8]}.txt"
     with artifact.written_atomically(labels) as partial:
-        partial.write_text("".join(f"{label}\n" for label in about.labels), encoding="utf-8")
+        partial.write_bytes(text)
     return [*flags, ("--labels", str(labels))]
 
 
