@@ -261,6 +261,7 @@ def test_states_that_cannot_be_provoked(name: str, tmp_path: Path, monkeypatch: 
     files, level, words = STATES[name]
     write(tmp_path, {"proc/stat": stat(0, 0, 0)})
     monkeypatch.setattr("time.sleep", lambda _: write(tmp_path, files))
+    monkeypatch.setattr(os, "times", lambda: (0.0,) * 5)  # our own time, which is not that of others
     found = dict(checks.examine(facts.of_machine(tmp_path, {})))
     assert found[name].level == level
     assert words in found[name].found
@@ -270,10 +271,12 @@ def test_states_that_cannot_be_provoked(name: str, tmp_path: Path, monkeypatch: 
     )
 
 
-def test_our_own_time_is_not_that_of_others() -> None:
+def test_our_own_time_is_not_that_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = machine.Ticks(5, 100, 1000, 70), machine.Ticks(15, 160, 1100, 110)
     assert machine.shares(before, after) == (0.1, 0.2)  # of 100: 10 stolen, 60 busy, of which 40 are ours
     assert machine.shares(before, before) == (0, 0)
+    monkeypatch.setattr(os, "times", lambda: (0.29, 0.0, 0.0, 0.0, 0.0))  # whose hundredfold is below 29
+    assert machine.ticks(tmp_path).own == 29
     assert machine.shares(before, machine.Ticks(3, 160, 1100, 110))[0] == 0, "steal goes backwards on another host"
 
 

@@ -41,7 +41,7 @@ def ticks(root: Path = ROOT) -> Ticks:
     # user nice system idle iowait irq softirq steal (man 5 proc_stat)
     busy = sum(sum(row[:3]) + sum(row[5:7]) for row in rows)
     own = sum(os.times()[:4]) * os.sysconf("SC_CLK_TCK")
-    return Ticks(sum(row[7] for row in rows), busy, sum(map(sum, rows)), int(own))
+    return Ticks(sum(row[7] for row in rows), busy, sum(map(sum, rows)), round(own))
 
 
 def shares(before: Ticks, after: Ticks) -> tuple[float, float]:
