@@ -47,9 +47,13 @@ class Browser:
 
     def drawn(self) -> None:
         """Waits until every figure is there."""
+        self.until("document.documentElement.dataset.drawn", "yes")
+
+    def until(self, expression: str, value: str) -> None:
+        """Waits until it has this value."""
         end = time.monotonic() + SECONDS
-        while self("return document.documentElement.dataset.drawn") != "yes":
-            assert time.monotonic() < end, f"not drawn after {SECONDS} s: {self.console()}"
+        while (found := self(f"return {expression}")) != value:
+            assert time.monotonic() < end, f"{expression} is {found} after {SECONDS} s: {self.console()}"
             time.sleep(0.05)
 
     def __call__(self, script: str, *arguments: Any) -> Any:

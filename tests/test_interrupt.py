@@ -118,12 +118,27 @@ def held(moment: Moment) -> Moment:
         workers = list(pool(pid))
         for process in workers or [pid]:
             os.kill(process, signal.SIGSTOP)
+        # one that has not stopped yet takes the word before it stops, and is then not seen to have it
+        deadline = time.monotonic() + PATIENCE
+        while not all(states_of(process) <= {"T", "Z"} for process in workers or [pid]):
+            assert time.monotonic() < deadline, "they do not stop"
+            time.sleep(0.002)
+        for process in workers or [pid]:
             word = signal.SIGTERM if workers else signal.SIGINT
             threading.Thread(target=go_on_when_told, args=(process, word)).start()
         assert moment(pid), "it was over before they stopped"
         return True
 
     return come
+
+
+def states_of(pid: int) -> set[str]:
+    """Of its threads, as proc_pid_stat(5) has them; none where it has ended."""
+    states = set()
+    for file in Path("/proc", str(pid)).glob("task/*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            states.add(file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0])
+    return states
 
 
 def go_on_when_told(pid: int, word: int) -> None:

@@ -25,7 +25,7 @@ def soak() -> str:
     return str(folder / "bin" / "soak")
 
 
-@pytest.mark.parametrize(("what", "total", "settled"), [("calls", 20_000, 2_000), ("instances", 40, 10)])
+@pytest.mark.parametrize(("what", "total", "settled"), [("calls", 20_000, 2_000), ("instances", 400, 40)])
 def test_memory_stays(what: str, total: int, settled: int, soak: str, place: Place) -> None:
     command = [soak, str(place.script), what, str(total), str(settled)]
     done = subprocess.run(command, env=library_paths.cpp_environment(), capture_output=True, text=True, timeout=300)

@@ -101,10 +101,17 @@ TEST(crew, its_time_is_limited) {
   const auto calls = [&crew](double most) {
     return deploybench::measure(crew, 0, {.runs = 4000, .max_seconds = most}, [](bool) {}, [] {}).turn_calls;
   };
-  const auto some = calls(0.1);
-  CHECK(some.size() == 1 && some[0] >= 6 && some[0] < 200);
-  const auto least = calls(1e-6);  // three of each, all the same
-  CHECK(least.size() == 1 && least[0] >= 6 && least[0] < 20);
+  // Three of each instance, however short; an instance goes on while the other is kept from its three, so once of ten.
+  const auto within = [&calls](double seconds, std::int64_t most) {
+    for (int attempt = 0; attempt < 10; ++attempt) {
+      const auto turns = calls(seconds);
+      CHECK(turns.size() == 1 && turns.at(0) >= 6);
+      if (turns.at(0) < most) return true;
+    }
+    return false;
+  };
+  CHECK(within(0.1, 200));
+  CHECK(within(1e-6, 20));
 }
 
 }  // namespace

@@ -20,9 +20,11 @@ WRITTEN = "<!-- Written by docs/site/reference.py: nox -s docs -->"
 
 
 def write() -> None:
-    """Both pages."""
+    """Both pages, where they are not so already: others may be reading them."""
     for name, text in pages().items():
-        (DOCS / name).write_text(text, encoding="utf-8")
+        file = DOCS / name
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
