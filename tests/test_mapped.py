@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy
 import pytest
@@ -122,6 +124,23 @@ def test_a_file_that_was_checked_is_not_mapped(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     assert native("infer", file, zeros).returncode == 0
     one_line_error(native(*checked), 1, str(file), "unpacked", "set TMPDIR")
+
+
+def test_a_file_that_is_cut_short_meanwhile_is_no_library(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first half would be mapped, and the process die of the first weight of the other."""
+    file, found = tmp_path / "net.pt2", mapped._entry
+    shutil.copy(artifact("squeezenet1_1", "direct"), file)
+
+    def cut(package: IO[bytes], archive: zipfile.ZipFile) -> tuple[int, int]:
+        place = found(package, archive)
+        os.truncate(file, file.stat().st_size // 2)
+        return place
+
+    monkeypatch.setattr(mapped, "_entry", cut)
+    with pytest.raises(RuntimeError, match="zip archive"):
+        mapped.load(file, artifacts_module.read_metadata(file))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
