@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def sleeps():
     with open("building", "w") as file:
         file.write(str(os.getpid()))
     try:
-        time.sleep(60)
+        time.sleep(300)
     except SystemExit:  # its own code's, it thinks
         time.sleep(600)
 
@@ -465,6 +466,26 @@ def test_twice(folder: Path) -> None:
     except ProcessLookupError:
         pytest.skip("it was quicker than we")
     ended_well(done, folder)
+
+
+def test_advise_while_it_evaluates(folder: Path) -> None:
+    """In a process of its own, and that in another, which Ctrl-C does not reach where advise alone is told."""
+    photo = folder / "photos" / "class 0" / "photo.jpg"
+    photo.parent.mkdir(parents=True)
+    shutil.copy(PHOTOS[0], photo)
+    advises = [sys.executable, "-c", ADVISES, "list"]
+    ended_well(interrupt([*advises], exists(folder, "building"), folder, "process"), folder)
+
+
+ADVISES = """
+import argparse, pathlib
+from deploybench import cli, models
+from deploybench.verbs import advise, listing
+args = argparse.Namespace(data=pathlib.Path("photos"), limit=None)
+making = ["--model", "slow_module:sleeps", "--weights", "random", "--artifacts", "artifacts"]
+listing.run = lambda _: advise._changes(args, models.find(making[1]), making, ["python/eager/bf16"])
+raise SystemExit(cli.main())
+"""
 
 
 def test_twice_while_it_cleans_up() -> None:
