@@ -171,8 +171,9 @@
       await draw(next);
       return void idle(drawNext);
     }
-    await Promise.all(figures.map((one) => one.drawing)); // those in sight were begun elsewhere
-    if (figures.some((one) => one.stale)) return; // chosen meanwhile, which begins this anew
+    const drawings = figures.map((one) => one.drawing); // those in sight were begun elsewhere
+    await Promise.all(drawings);
+    if (figures.some((one, index) => one.stale || one.drawing !== drawings[index])) return void idle(drawNext);
     document.documentElement.dataset.drawn = "yes";
     performance.mark("drawn");
   };
