@@ -79,7 +79,7 @@ def test_a_folder_in_json(artifact: Artifact, folder: Path) -> None:
         alike(mine, other)
 
 
-def address_space(process: subprocess.Popen[bytes]) -> int:
+def address_space(process: subprocess.Popen[str]) -> int:
     """Bytes, at most, until it ended."""
     most = 0
     while process.poll() is None:
@@ -105,8 +105,10 @@ def test_a_photo_that_memory_does_not_suffice_for(language: str, artifact: Artif
         environment = {**library_paths.python_environment(), "PYTHONPATH": str(paths.ROOT / "python")}
     command = [*command, "--instances", "1", "--threads", "1"]
     silent = subprocess.DEVNULL
-    sizing = subprocess.Popen([*command, photo, photo], env=environment, stdout=silent, stderr=silent)
-    limit = address_space(sizing) + 300_000_000
+    sizing = partial(
+        subprocess.Popen, [*command, photo, photo], env=environment, text=True, stdout=silent, stderr=silent
+    )
+    limit = max(address_space(sizing()) for _ in range(3)) + 300_000_000  # whose last moments may go unseen
     limited = partial(resource.setrlimit, resource.RLIMIT_AS, (limit, limit))
     done = subprocess.run(
         [*command, large[0], photo, large[1], "--json"],

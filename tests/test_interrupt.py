@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 from conftest import PHOTOS, ROOT, Artifact, native, python
 from deploybench import child, library_paths, paths
@@ -443,7 +444,9 @@ def test_cpp_bench(artifact: Artifact, folder: Path) -> None:
 
 def test_cpp_infer(artifact: Artifact, tensor: Callable[[str], Path], folder: Path) -> None:
     native("infer", "--help")
-    command = [paths.CPP_BIN / "infer", artifact("squeezenet1_1", "script"), tensor("squeezenet1_1")]
+    images = folder / "images.npy"  # more than are answered before the moment comes
+    numpy.save(images, numpy.repeat(numpy.load(tensor("squeezenet1_1")), 400, axis=0))
+    command = [paths.CPP_BIN / "infer", artifact("squeezenet1_1", "script"), images]
     done = interrupt([*command], mapped("libtorch_cpu.so"), folder)
     assert done.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
     assert "Traceback" not in done.stderr
@@ -482,7 +485,7 @@ import argparse, pathlib
 from deploybench import cli, models
 from deploybench.verbs import advise, listing
 args = argparse.Namespace(data=pathlib.Path("photos"), limit=None)
-making = ["--model", "slow_module:sleeps", "--weights", "random", "--artifacts", "artifacts"]
+making = ["--model", "slow_module:sleeps", "--weights", "random", "--artifacts", "artifacts", "--results", "results"]
 listing.run = lambda _: advise._changes(args, models.find(making[1]), making, ["python/eager/bf16"])
 raise SystemExit(cli.main())
 """

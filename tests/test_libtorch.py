@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from deploybench import cli, libtorch, libtorch_folder, paths, variants
+from deploybench import cli, download, libtorch, libtorch_folder, paths, variants
 from deploybench.errors import DeploybenchError
 
 VERSION = "9.8.7"
@@ -86,7 +86,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.etag, self.status = b"", '"one"', 200
         self.cut_first_after: int | None = None
-        self.pause_seconds = 0.0
+        self.go_on = threading.Event()  # after the first of what it sends
+        self.go_on.set()
         self.ranges: list[str | None] = []
         self.url = f"http://127.0.0.1:{self.server_port}/libtorch.zip"
 
@@ -114,7 +115,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for at in range(start, len(content) if end is None else end, 1 << 15):
                 self.wfile.write(content[at : min(at + (1 << 15), end or len(content))])
-                time.sleep(self.server.pause_seconds)
+                if at - start >= download.CHUNK_BYTES:
+                    self.server.go_on.wait(SECONDS)
         except OSError:  # the client was killed
             pass
         self.close_connection = True
@@ -238,13 +240,13 @@ def test_cut_connection_is_resumed(out: Path, server: Server) -> None:
 
 def test_killed_download_harms_nothing_and_is_resumed(out: Path, server: Server, files: dict[str, bytes]) -> None:
     an_old_one(out, files)
-    server.pause_seconds = 0.1
+    server.go_on.clear()
     flags = ("--source", "zip", "--variant", "cpu", "--version", VERSION, "--url", server.url)
     with subprocess.Popen(command(out, *flags), env=environment(), stderr=subprocess.DEVNULL) as running:
         wait_for_part(out, 1)
         running.send_signal(signal.SIGKILL)
     assert (out / "old").exists()
-    server.pause_seconds = 0
+    server.go_on.set()
     assert from_zip(out, server).returncode == 0
     assert server.ranges[1] is not None
     assert not (out / "old").exists()
@@ -255,7 +257,8 @@ def test_killed_download_harms_nothing_and_is_resumed(out: Path, server: Server,
 def test_changed_file_is_not_spliced(
     out: Path, server: Server, files: dict[str, bytes], tmp_path: Path, etag: str
 ) -> None:
-    server.etag, server.pause_seconds = etag, 0.1
+    server.etag = etag
+    server.go_on.clear()
     flags = ("--source", "zip", "--variant", "cpu", "--version", VERSION, "--url", server.url)
     with subprocess.Popen(command(out, *flags), env=environment(), stderr=subprocess.DEVNULL) as running:
         wait_for_part(out, 1)
@@ -265,7 +268,8 @@ def test_changed_file_is_not_spliced(
     size = len(server.content)
     server.content = archive(tmp_path / "other.zip", {**files, "lib/filler.bin": other})
     assert (len(server.content) == size) == bool(etag)
-    server.etag, server.pause_seconds = '"two"' if etag else "", 0
+    server.etag = '"two"' if etag else ""
+    server.go_on.set()
     result = from_zip(out, server)
     assert result.returncode == 0, result.stderr
     assert marker(out)["sha256"] == hashlib.sha256(server.content).hexdigest()
@@ -412,7 +416,7 @@ def test_killed_around_the_renames(out: Path, server: Server, files: dict[str, b
 
 def test_two_at_once(out: Path, server: Server) -> None:
     """The server waits until the second has said that it waits for the first."""
-    server.pause_seconds = 1
+    server.go_on.clear()
     flags = ("--source", "zip", "--variant", "cpu", "--version", VERSION, "--url", server.url)
     pipe = subprocess.PIPE
 
@@ -424,7 +428,7 @@ def test_two_at_once(out: Path, server: Server) -> None:
         with start() as second:
             assert second.stderr is not None
             assert "waiting for another" in second.stderr.readline()
-            server.pause_seconds = 0
+            server.go_on.set()
             assert "is up to date" in "".join(second.communicate(timeout=SECONDS))
         said = "".join(first.communicate(timeout=SECONDS))
         assert "waiting for another" not in said
