@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import unavailable
 
-SECONDS = 180  # until a page is drawn; an idle machine takes one
+SECONDS = 60  # until a page is drawn; an idle machine takes one
 
 
 class Browser:

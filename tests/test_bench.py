@@ -16,7 +16,7 @@ from typing import Any
 import numpy
 import pytest
 from bad_input import Place, Run
-from conftest import ROOT, SECONDS, Artifact, native, one_line_error, python, unavailable
+from conftest import ROOT, Artifact, native, one_line_error, python, unavailable
 from deploybench import (
     cases,
     checkout,
@@ -68,7 +68,7 @@ def test_every_runner_in_every_round_and_nothing_is_thrown_away(finished: tuple[
         assert len(run["settle_seconds"]) == 2
         assert run["parity"]["ok"]
         first = run["warmup_seconds"] + run["settle_seconds"]
-        assert run["load_seconds"] + first[0] < run["cold_start_seconds"] < run["load_seconds"] + first[0] + 120
+        assert run["load_seconds"] + first[0] < run["cold_start_seconds"] < run["load_seconds"] + first[0] + 30
     assert len({run["input_crc32"] for run in results["runs"]}) == 1
     assert results["complete"]
 
@@ -277,10 +277,7 @@ def test_what_was_made_before_the_budget_was_over_counts(tmp_path: Path) -> None
         def verb(self, *arguments: str) -> list[str]:
             return [sys.executable, str(tmp_path / "slow.py")]
 
-    for seconds in (2, 10, 60):  # of which Python's start takes more on a busy machine
-        said, failure = cases._generate([], Slow(ROOT), time.monotonic() + seconds)
-        if said:
-            break
+    said, failure = cases._generate([], Slow(ROOT), time.monotonic() + 6)
     assert said == {("eager", "fp32"): None}
     assert failure is not None
     assert "within the budget" in str(failure)
@@ -323,7 +320,7 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
     environment = {**library_paths.python_environment(), "PYTHONPATH": str(ROOT / "python")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)  # type: ignore[call-overload]
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + 120
     while (
         not (files := [file for file in tmp_path.glob("*.json") if file.stat().st_size])
         or not results_file.load(files[0])["runs"]
@@ -332,7 +329,7 @@ def test_interrupted_and_resumed(artifact: Artifact, artifacts: Path, tmp_path: 
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=SECONDS)
+    _, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
     assert "deploybench bench --resume" in errors
     assert "Traceback" not in errors
@@ -555,7 +552,7 @@ def test_what_a_model_prints_is_not_taken_for_the_worker(tmp_path: Path) -> None
     own = ("--model", "talkative:net", "--weights", "random", "--artifacts", tmp_path / "artifacts", "--json")
     short = ("--rounds", 1, "--runs", 4, "--warmup", 1, "--turn", 2, "--results", tmp_path, "--input", paths.PHOTO)
     env = {"PYTHONPATH": f"{ROOT / 'python'}:{tmp_path}"}
-    done = python("bench", *own, *short, env=env)
+    done = python("bench", *own, *short, env=env, timeout=120)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert [row["runner"] for row in rows] == ["python/eager", "python/script", "cpp/script"]

@@ -187,15 +187,13 @@ def test_images_arrive_at_the_rate(runtime: str, artifact: Artifact) -> None:
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
 def test_the_search_keeps_the_bound(runtime: str, artifact: Artifact) -> None:
     file, bound = artifact("squeezenet1_1", "script"), 0.2
-    flags = ("--latency-bound", bound, "--load-seconds", 0.5, "--instances", 2, "--batch-size", 2)
-    for _ in range(5):  # a halt in the burst that says how many come makes them few enough to be kept all at once
-        line = worker(runtime, "--artifact", file, *flags, *QUICK)
-        rates = line["turn_rates"]
-        assert isinstance(rates, list)
-        assert max(rates) == rates[0]
-        best = stats.highest_rate(line, bound)
-        if best is None or best[0] < rates[0]:
-            break
+    # ten times the bound, or a halt in the burst that says how many come makes them few enough to be kept all at once
+    flags = ("--latency-bound", bound, "--load-seconds", 10 * bound, "--instances", 2, "--batch-size", 2)
+    line = worker(runtime, "--artifact", file, *flags, *QUICK)
+    rates = line["turn_rates"]
+    assert isinstance(rates, list)
+    assert max(rates) == rates[0]
+    best = stats.highest_rate(line, bound)
     if best:  # a machine that is busy with other things may keep none
         assert len(rates) == 8
         assert stats.quantile(best[1], 0.99) <= bound

@@ -84,7 +84,7 @@ def test_the_time_of_several_instances_is_limited() -> None:
     def calls(seconds: float) -> int:
         result = measure_crew(crew, Limits(0, 4000, 0, seconds, 0), lambda: None)
         assert len(result.turns) == 1
-        assert 6 <= len(result.runs) == result.turns[0]
+        assert 6 <= len(result.runs) == result.turns[0] < 1000
         return result.turns[0]
 
     # Three of each instance, however short; an instance goes on while the other is kept from its three, so once of ten

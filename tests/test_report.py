@@ -236,10 +236,11 @@ def test_80_models_by_8_routes_open_at_once(
     runs = [{**run, "model": f"model_{number:02}"} for number in range(80) for run in one]
     made = page({**panel, "runs": runs, "config": {**panel["config"], "runners": runners}})
     seconds = SOON + 1
-    end = time.monotonic() + 180
-    while seconds >= SOON and time.monotonic() < end:  # once is enough: what else this machine does is not the page's
-        browser.open(made)
-        seconds = browser("return performance.getEntriesByType('navigation')[0].loadEventEnd") / 1e3
+    for attempt in range(6):  # once is enough: what else this machine does, often for seconds, is not the page's
+        if seconds >= SOON:
+            time.sleep(5 * min(attempt, 1))
+            browser.open(made)
+            seconds = browser("return performance.getEntriesByType('navigation')[0].loadEventEnd") / 1e3
     drawn = browser("return performance.getEntriesByName('drawn')[0].startTime") / 1e3
     with capsys.disabled():
         print(
